@@ -1,0 +1,136 @@
+//! The checked configuration. Nothing here is optional where the program needs a value, and nothing in it needs the
+//! environment any more.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+use llmux_providers::Vendor;
+use llmux_types::Secret;
+
+/// Everything the server needs to know to run.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) server: Server,
+    pub(crate) auth: Auth,
+    /// Enabled providers, in the order of the configuration; names are unique.
+    pub(crate) providers: Vec<Provider>,
+    pub(crate) routing: Routing,
+    pub(crate) stream: Stream,
+    pub(crate) logging: Logging,
+    /// `LLMUX_DATA_DIR`, else `data` in the working directory.
+    pub(crate) data_dir: PathBuf,
+    /// To be logged once the log is set up: disabled providers, keys whose feature is not built yet.
+    pub(crate) warnings: Vec<String>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) host: IpAddr,
+    pub(crate) port: u16,
+    /// 0: the management plane is on the main port.
+    pub(crate) admin_port: u16,
+    /// The longest a request's head, or its body, may take to arrive.
+    pub(crate) read_timeout: Duration,
+    /// The longest that one blocked write towards a client may wait.
+    pub(crate) write_timeout: Duration,
+    /// The longest a keep-alive connection may wait for its next request.
+    pub(crate) idle_timeout: Duration,
+    pub(crate) shutdown_grace: Duration,
+    pub(crate) max_body_bytes: usize,
+    /// Number of worker threads; never 0.
+    pub(crate) workers: usize,
+    pub(crate) trusted_proxies: Vec<ipnet::IpNet>,
+    pub(crate) tls: Option<Tls>,
+}
+
+/// PEM files of the server's own certificate.
+#[derive(Debug)]
+pub(crate) struct Tls {
+    pub(crate) cert: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
+#[derive(Debug)]
+pub(crate) struct Auth {
+    /// Whether the data plane needs a key (`auth.enabled`, with `auto` resolved).
+    pub(crate) data_plane_needs_key: bool,
+    /// `None`: one is made at the first start and kept in the data folder.
+    pub(crate) master_key: Option<Secret>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Provider {
+    pub(crate) name: String,
+    pub(crate) vendor: &'static Vendor,
+    /// `None` for servers without authentication.
+    pub(crate) api_key: Option<Secret>,
+    /// Absolute http or https URL without a trailing slash, a query, a fragment or credentials.
+    pub(crate) base_url: String,
+    /// Azure's `api-version`.
+    pub(crate) api_version: Option<String>,
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) timeout: Duration,
+    pub(crate) stream_idle_timeout: Duration,
+    pub(crate) connect_timeout: Duration,
+    /// 0: no limit.
+    pub(crate) max_concurrent: u32,
+    pub(crate) models: Vec<Model>,
+}
+
+/// One deployment: a model of a provider.
+#[derive(Debug)]
+pub(crate) struct Model {
+    /// What clients ask for; `*` in it makes it a wildcard.
+    pub(crate) name: String,
+    /// What the provider is asked for; `None`: the same name (a wildcard: the asked name, less `<provider>/`).
+    pub(crate) upstream: Option<String>,
+    /// The model's weight, else the provider's; at least 0.
+    pub(crate) weight: u32,
+    /// The model's timeout, else the provider's.
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Debug)]
+pub(crate) struct Routing {
+    /// May another deployment be tried after a failure?
+    pub(crate) fallback_enabled: bool,
+    /// Further attempts after the first.
+    pub(crate) retry_count: u32,
+    pub(crate) retry_backoff: Duration,
+    pub(crate) retry_max_backoff: Duration,
+    /// 0.0 ..= 1.0.
+    pub(crate) retry_jitter: f64,
+    /// Name of the provider that takes names nothing else matches.
+    pub(crate) default_provider: Option<String>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Stream {
+    /// Idle time after which a comment keeps a client's connection alive.
+    pub(crate) keep_alive: Duration,
+    pub(crate) include_usage: IncludeUsage,
+}
+
+/// Whether upstreams are asked for the usage of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IncludeUsage {
+    /// Unless the vendor is known to refuse the question.
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug)]
+pub(crate) struct Logging {
+    /// A `tracing-subscriber` filter directive: `error`, `warn`, `info`, `debug`, `trace`.
+    pub(crate) level: String,
+    pub(crate) format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    Json,
+    Text,
+}

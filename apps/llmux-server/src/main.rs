@@ -1,0 +1,5 @@
+//! The LLMux gateway.
+
+mod config;
+
+fn main() {}

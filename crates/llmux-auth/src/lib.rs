@@ -1,0 +1,2 @@
+//! Who may call.
+#![forbid(unsafe_code)]

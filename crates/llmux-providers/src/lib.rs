@@ -1,0 +1,6 @@
+//! LLM vendors without I/O.
+#![forbid(unsafe_code)]
+
+mod vendor;
+
+pub use vendor::{Dialect, Vendor, vendor, vendors};

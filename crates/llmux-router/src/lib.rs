@@ -1,0 +1,2 @@
+//! Chooses among deployments.
+#![forbid(unsafe_code)]
