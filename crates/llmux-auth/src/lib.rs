@@ -1,2 +1,15 @@
-//! Who may call.
+//! Who may call an LLM gateway, and the proof that a call was admitted.
+//!
+//! The gateway has two planes. The data plane (models) is open or needs a key; the management plane always needs the
+//! master key. [`Gate`] decides, and [`Admitted`] is the only way to an upstream: only [`Gate::admit`] makes one.
+//!
+//! ```compile_fail
+//! // There is no other way to make the proof.
+//! let forged = llmux_auth::Admitted { caller: llmux_auth::Caller::Anonymous };
+//! ```
 #![forbid(unsafe_code)]
+
+mod gate;
+mod origin;
+
+pub use gate::{Administrator, Admitted, Caller, Denied, Gate, Plane};

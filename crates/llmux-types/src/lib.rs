@@ -1,6 +1,10 @@
 //! Plain data shared by the LLMux crates: no I/O, no clock, no environment.
 #![forbid(unsafe_code)]
 
+mod failure;
 mod secret;
+mod usage;
 
+pub use failure::{ErrorObject, FailureClass};
 pub use secret::Secret;
+pub use usage::Usage;
