@@ -10,7 +10,9 @@ pub(crate) fn is_local(host: Option<&str>, origin: Option<&str>) -> bool {
         return false;
     }
     let Some(origin) = origin else { return true };
-    let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+    let authority = origin
+        .strip_prefix("http://")
+        .or_else(|| origin.strip_prefix("https://"));
     authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
 }
 
@@ -26,10 +28,16 @@ fn is_loopback_name(name: &str) -> bool {
     if name.eq_ignore_ascii_case("localhost") {
         return true;
     }
-    let address = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let address = name
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
     match address {
-        Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok_and(|address| address.is_loopback()),
-        None => name.parse::<IpAddr>().is_ok_and(|address| address.is_ipv4() && address.is_loopback()),
+        Some(v6) => v6
+            .parse::<std::net::Ipv6Addr>()
+            .is_ok_and(|address| address.is_loopback()),
+        None => name
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_ipv4() && address.is_loopback()),
     }
 }
 
@@ -39,14 +47,30 @@ mod tests {
 
     #[test]
     fn loopback_hosts_without_an_origin_are_local() {
-        for host in ["localhost", "LOCALHOST:8080", "127.0.0.1:1", "127.9.9.9", "[::1]", "[::1]:8080"] {
+        for host in [
+            "localhost",
+            "LOCALHOST:8080",
+            "127.0.0.1:1",
+            "127.9.9.9",
+            "[::1]",
+            "[::1]:8080",
+        ] {
             assert!(is_local(Some(host), None), "{host}");
         }
     }
 
     #[test]
     fn other_hosts_are_not() {
-        for host in ["", "example.com", "localhost.example.com", "127.0.0.1.example.com", "10.0.0.1", "[::2]", "::1", "0.0.0.0"] {
+        for host in [
+            "",
+            "example.com",
+            "localhost.example.com",
+            "127.0.0.1.example.com",
+            "10.0.0.1",
+            "[::2]",
+            "::1",
+            "0.0.0.0",
+        ] {
             assert!(!is_local(Some(host), None), "{host}");
         }
         assert!(!is_local(None, None));
@@ -56,7 +80,15 @@ mod tests {
     fn only_the_same_origin_is_local() {
         let host = Some("localhost:8080");
         assert!(is_local(host, Some("http://localhost:8080")));
-        for origin in ["null", "http://localhost:8081", "http://localhost", "file://", "https://evil.example", "localhost:8080", ""] {
+        for origin in [
+            "null",
+            "http://localhost:8081",
+            "http://localhost",
+            "file://",
+            "https://evil.example",
+            "localhost:8080",
+            "",
+        ] {
             assert!(!is_local(host, Some(origin)), "{origin}");
         }
     }

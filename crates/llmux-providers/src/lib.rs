@@ -1,6 +1,24 @@
-//! LLM vendors without I/O.
+//! LLM vendors without any I/O: where a call goes, what is edited on the way, and what a reply means.
+//!
+//! Bytes in, bytes and facts out; the caller owns sockets, clocks and logs. So far the crate relays OpenAI's dialect
+//! to vendors that speak it:
+//!
+//! - [`vendor`] finds a vendor in the built-in table, [`Target`] says where one call goes.
+//! - [`JsonRequest`] and [`MultipartRequest`] look at a client's body without parsing all of it and make the few
+//!   edits that an attempt needs.
+//! - [`openai::Reply`] and [`openai::Relay`] read usage, finish reason and errors beside the bytes that pass through.
+//! - [`openai::Rejection`] explains a failed call.
 #![forbid(unsafe_code)]
 
+mod json;
+mod multipart;
+pub mod openai;
+mod request;
+pub mod sse;
+mod target;
 mod vendor;
 
-pub use vendor::{Dialect, Vendor, vendor, vendors};
+pub use multipart::MultipartRequest;
+pub use request::{Invalid, JsonRequest, RequestEdits};
+pub use target::{Endpoint, Target, Unsupported};
+pub use vendor::{Dialect, StreamUsage, Vendor, vendor, vendors};

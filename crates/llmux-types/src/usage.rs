@@ -65,7 +65,9 @@ mod tests {
 
     #[test]
     fn what_the_vendor_does_not_say_stays_unknown() {
-        let usage = Usage::from_openai(&serde_json::json!({"prompt_tokens": 3, "completion_tokens": "many"}));
+        let usage = Usage::from_openai(
+            &serde_json::json!({"prompt_tokens": 3, "completion_tokens": "many"}),
+        );
         assert_eq!(usage.prompt_tokens, Some(3));
         assert_eq!(usage.completion_tokens, None);
         assert_eq!(usage.cached_tokens, None);

@@ -1,0 +1,424 @@
+use bytes::{BufMut as _, Bytes, BytesMut};
+use llmux_types::{ErrorObject, Usage};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::rejection::Rejection;
+use super::reply::{Summary, renamed, summary};
+use crate::json::{members, span};
+use crate::sse::{EventTooLong, Frame, Framer};
+use crate::target::Endpoint;
+
+/// How far a stream has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Something the client can show has come: text, a tool call, reasoning, the end. A role alone is not.
+    pub output: bool,
+    /// The vendor said that this is the end; nothing after it matters.
+    pub ended: bool,
+}
+
+/// Why a stream failed after the vendor's 200.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StreamFailure {
+    /// The vendor sent an error.
+    #[error("{}", .0.error.message)]
+    Rejected(Box<Rejection>),
+    /// The vendor sent an error in a form that the client has been given as it is.
+    #[error("{}", .0.error.message)]
+    Told(Box<Rejection>),
+    /// An event is not JSON.
+    #[error("the provider sent an event that is not JSON")]
+    Malformed,
+    /// The stream stopped before its protocol allows it to.
+    #[error("the provider's stream ended too early")]
+    Truncated,
+    /// An event is longer than we keep.
+    #[error(transparent)]
+    TooLong(#[from] EventTooLong),
+}
+
+/// A vendor's stream on its way to the client: whole events, with their bytes as they came but for the model's name,
+/// usage that the client did not ask for, and exactly one `[DONE]`; decoded beside for usage, finish reason and errors.
+#[derive(Debug)]
+pub struct Relay {
+    framer: Framer,
+    events: Events,
+}
+
+#[derive(Debug)]
+struct Events {
+    endpoint: Endpoint,
+    /// The name the client knows the model by.
+    model: String,
+    hide_usage: bool,
+    /// The last event was kept back, and so is the LF that may still belong to it.
+    hidden: bool,
+    progress: Progress,
+    /// The answer is whole, though the stream may go on.
+    complete: bool,
+    /// The last usage object, as text: most vendors send one, some with every event.
+    usage: Option<String>,
+    finish_reason: Option<String>,
+    /// Of the responses API, whose last event has it all.
+    last: Option<Summary>,
+}
+
+#[derive(Deserialize)]
+struct Chunk<'a> {
+    #[serde(borrow)]
+    model: Option<&'a RawValue>,
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
+    #[serde(borrow)]
+    choices: Option<&'a RawValue>,
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+    #[serde(borrow, rename = "type")]
+    kind: Option<&'a RawValue>,
+    #[serde(borrow)]
+    response: Option<&'a RawValue>,
+    x_groq: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Choice<'a> {
+    index: Option<u64>,
+    #[serde(borrow)]
+    finish_reason: Option<&'a RawValue>,
+    #[serde(borrow)]
+    delta: Option<&'a RawValue>,
+    #[serde(borrow)]
+    text: Option<&'a RawValue>,
+}
+
+impl Relay {
+    /// Makes a relay for a stream of `endpoint`. `model` is the name that the client asked for; with `hide_usage` the
+    /// chunk that has nothing but usage is kept back.
+    pub fn new(endpoint: Endpoint, model: impl Into<String>, hide_usage: bool) -> Self {
+        let events = Events {
+            endpoint,
+            model: model.into(),
+            hide_usage,
+            hidden: false,
+            progress: Progress::default(),
+            complete: false,
+            usage: None,
+            finish_reason: None,
+            last: None,
+        };
+        Self {
+            framer: Framer::default(),
+            events,
+        }
+    }
+
+    /// Takes bytes, split anywhere, and appends to `out` what the client gets of the events they complete.
+    ///
+    /// # Errors
+    /// [`StreamFailure`]; what stands in `out` by then came before the failure.
+    pub fn feed(&mut self, bytes: &[u8], out: &mut BytesMut) -> Result<Progress, StreamFailure> {
+        let events = &mut self.events;
+        self.framer
+            .feed::<StreamFailure>(bytes, |frame| events.on_frame(frame, out))?;
+        Ok(self.events.progress)
+    }
+
+    /// Ends the stream where the vendor's body ended properly, and appends what is missing for the client.
+    ///
+    /// # Errors
+    /// [`StreamFailure::Truncated`] if the answer is not whole.
+    pub fn finish(&mut self, out: &mut BytesMut) -> Result<(), StreamFailure> {
+        let events = &mut self.events;
+        self.framer.finish::<StreamFailure>(|frame| {
+            let before = out.len();
+            events.on_frame(frame, out)?;
+            if out.len() > before && !frame.raw.ends_with(b"\n\n") {
+                out.put_slice(b"\n\n");
+            }
+            Ok(())
+        })?;
+        if events.progress.ended {
+            return Ok(());
+        }
+        match events.endpoint {
+            Endpoint::ChatCompletions | Endpoint::Completions if events.complete => {
+                out.put_slice(b"data: [DONE]\n\n");
+            }
+            Endpoint::ChatCompletions | Endpoint::Completions => {
+                return Err(StreamFailure::Truncated);
+            }
+            Endpoint::Responses if !events.complete => return Err(StreamFailure::Truncated),
+            _ => {}
+        }
+        events.progress.ended = true;
+        Ok(())
+    }
+
+    /// Returns usage and finish reason, as far as they are known.
+    pub fn summary(&self) -> Summary {
+        let events = &self.events;
+        if let Some(last) = &events.last {
+            return last.clone();
+        }
+        let usage = events
+            .usage
+            .as_deref()
+            .and_then(|text| serde_json::from_str::<Value>(text).ok());
+        Summary {
+            usage: usage.as_ref().map(Usage::from_openai),
+            finish_reason: events.finish_reason.clone(),
+        }
+    }
+
+    /// Returns the event that tells the client of `endpoint` that its stream failed.
+    pub fn error_event(endpoint: Endpoint, error: &ErrorObject) -> Bytes {
+        let object = serde_json::to_value(error).unwrap_or_default();
+        let text = if endpoint == Endpoint::Responses {
+            // The responses API's own event, with the envelope that all of our errors have beside it.
+            let data = serde_json::json!({
+                "type": "error", "code": error.code, "message": error.message, "param": error.param, "error": object,
+            });
+            format!("event: error\ndata: {data}\n\n")
+        } else {
+            format!("data: {}\n\n", serde_json::json!({ "error": object }))
+        };
+        Bytes::from(text)
+    }
+}
+
+impl Events {
+    const fn has_done_marker(&self) -> bool {
+        matches!(
+            self.endpoint,
+            Endpoint::ChatCompletions | Endpoint::Completions
+        )
+    }
+
+    fn on_frame(&mut self, frame: &Frame<'_>, out: &mut BytesMut) -> Result<(), StreamFailure> {
+        if self.progress.ended {
+            return Ok(());
+        }
+        let hidden = std::mem::take(&mut self.hidden);
+        let Some(data) = frame
+            .data
+            .as_deref()
+            .filter(|data| !data.trim_ascii().is_empty())
+        else {
+            if hidden && frame.raw == b"\n" {
+                return Ok(());
+            }
+            out.put_slice(frame.raw);
+            return Ok(());
+        };
+        if data.trim_ascii() == b"[DONE]" {
+            out.put_slice(frame.raw);
+            self.progress = Progress {
+                output: true,
+                ended: self.has_done_marker(),
+            };
+            return Ok(());
+        }
+        let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) else {
+            // JSON all the same? Then it is not ours to judge.
+            serde_json::from_slice::<IgnoredAny>(data).map_err(|_| StreamFailure::Malformed)?;
+            self.progress.output = true;
+            out.put_slice(frame.raw);
+            return Ok(());
+        };
+        self.note_usage(&chunk);
+        if self.endpoint == Endpoint::Responses {
+            return self.on_response_event(frame, data, &chunk, out);
+        }
+        if chunk.error.is_some() || frame.event == Some(b"error") {
+            let value = serde_json::from_slice(data).unwrap_or_default();
+            return Err(StreamFailure::Rejected(Box::new(Rejection::from_stream(
+                &value,
+            ))));
+        }
+        let empty = self.note_choices(&chunk);
+        if self.hide_usage && empty && chunk.usage.is_some() {
+            self.hidden = true;
+            return Ok(());
+        }
+        let names: Vec<_> = chunk
+            .model
+            .map(|raw| span(data, raw.get()))
+            .into_iter()
+            .collect();
+        self.forward(frame, data, &names, out);
+        Ok(())
+    }
+
+    fn note_usage(&mut self, chunk: &Chunk<'_>) {
+        if let Some(usage) = chunk
+            .usage
+            .map(RawValue::get)
+            .filter(|text| text.starts_with('{'))
+        {
+            let kept = self.usage.get_or_insert_default();
+            kept.clear();
+            kept.push_str(usage);
+        } else if let Some(usage) = chunk.x_groq.as_ref().and_then(|groq| groq.get("usage"))
+            && self.usage.is_none()
+        {
+            self.usage = Some(usage.to_string());
+        }
+    }
+
+    /// Takes note of ends and output; tells whether there are no choices.
+    fn note_choices(&mut self, chunk: &Chunk<'_>) -> bool {
+        if !self.has_done_marker() {
+            self.progress.output = true;
+            return false;
+        }
+        let Some(raw) = chunk.choices.map(RawValue::get) else {
+            return true;
+        };
+        let Ok(choices) = serde_json::from_str::<Vec<Choice<'_>>>(raw) else {
+            self.progress.output = true;
+            return false;
+        };
+        for choice in &choices {
+            if let Some(reason) = choice.finish_reason.and_then(|raw| serde_json::from_str::<String>(raw.get()).ok())
+                // Snowflake ends with an empty reason in every chunk.
+                && !reason.is_empty()
+            {
+                self.complete = true;
+                self.progress.output = true;
+                if choice.index.unwrap_or(0) == 0 || self.finish_reason.is_none() {
+                    self.finish_reason = Some(reason);
+                }
+            }
+            if !self.progress.output {
+                self.progress.output = [choice.delta, choice.text]
+                    .into_iter()
+                    .flatten()
+                    .any(has_output);
+            }
+        }
+        choices.is_empty()
+    }
+
+    fn on_response_event(
+        &mut self,
+        frame: &Frame<'_>,
+        data: &[u8],
+        chunk: &Chunk<'_>,
+        out: &mut BytesMut,
+    ) -> Result<(), StreamFailure> {
+        let kind = chunk.kind.map_or("", |raw| raw.get().trim_matches('"'));
+        let response = chunk.response.map(RawValue::get);
+        let failed = kind == "response.failed";
+        if failed || kind == "error" || frame.event == Some(b"error") {
+            let value: Value = serde_json::from_slice(data).unwrap_or_default();
+            let error = if failed {
+                value.get("response").unwrap_or(&value)
+            } else {
+                &value
+            };
+            let rejection = Box::new(Rejection::from_stream(error));
+            if !self.progress.output {
+                return Err(StreamFailure::Rejected(rejection));
+            }
+            self.forward_response(frame, data, response, out);
+            return Err(StreamFailure::Told(rejection));
+        }
+        if matches!(kind, "response.completed" | "response.incomplete") {
+            self.complete = true;
+            let whole = response.and_then(|text| serde_json::from_str::<Value>(text).ok());
+            self.last = whole.map(|response| summary(&response, Endpoint::Responses));
+        }
+        let opening = matches!(
+            kind,
+            "response.created"
+                | "response.queued"
+                | "response.in_progress"
+                | "response.output_item.added"
+                | "response.content_part.added"
+        );
+        self.progress.output |= !opening;
+        self.forward_response(frame, data, response, out);
+        Ok(())
+    }
+
+    /// Forwards an event of the responses API, whose `response` object names the model.
+    fn forward_response(
+        &self,
+        frame: &Frame<'_>,
+        data: &[u8],
+        response: Option<&str>,
+        out: &mut BytesMut,
+    ) {
+        let names: Vec<_> = response
+            .map(|text| {
+                let offset = span(data, text).start;
+                let found = members(text.as_bytes(), |name| name == "model").unwrap_or_default();
+                found
+                    .into_iter()
+                    .map(|member| offset + member.value.start..offset + member.value.end)
+                    .collect()
+            })
+            .unwrap_or_default();
+        self.forward(frame, data, &names, out);
+    }
+
+    /// Forwards an event with the strings at `names` in its data replaced by the model's name.
+    fn forward(
+        &self,
+        frame: &Frame<'_>,
+        data: &[u8],
+        names: &[std::ops::Range<usize>],
+        out: &mut BytesMut,
+    ) {
+        let Some(renamed) = renamed(data, names, &self.model) else {
+            out.put_slice(frame.raw);
+            return;
+        };
+        if let Some(range) = &frame.data_range {
+            out.put_slice(&frame.raw[..range.start]);
+            out.put_slice(&renamed);
+            out.put_slice(&frame.raw[range.end..]);
+            return;
+        }
+        if let Some(event) = frame.event {
+            out.put_slice(b"event: ");
+            out.put_slice(event);
+            out.put_u8(b'\n');
+        }
+        for line in renamed.split(|&byte| byte == b'\n') {
+            out.put_slice(b"data: ");
+            out.put_slice(line);
+            out.put_u8(b'\n');
+        }
+        out.put_u8(b'\n');
+    }
+}
+
+/// Tells whether a delta has anything but a role.
+fn has_output(delta: &RawValue) -> bool {
+    match serde_json::from_str::<Value>(delta.get()) {
+        Ok(Value::Object(members)) => members
+            .iter()
+            .any(|(name, value)| name != "role" && has_content(value)),
+        Ok(value) => has_content(&value),
+        Err(_) => true,
+    }
+}
+
+/// Tells whether a value is more than an empty shell. Snowflake sends whole empty objects.
+fn has_content(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(_) | Value::Number(_) => true,
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => items.iter().any(has_content),
+        Value::Object(members) => members.values().any(has_content),
+    }
+}
+
+#[cfg(test)]
+#[path = "relay_tests.rs"]
+mod tests;

@@ -1,0 +1,258 @@
+use bytes::Bytes;
+use llmux_types::Usage;
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::json::{Splices, members, quoted, span};
+use crate::target::Endpoint;
+
+/// What a reply said, beside its content.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// The tokens, where the vendor told them.
+    pub usage: Option<Usage>,
+    /// Why the answer ended, in the words of chat completions: `stop`, `length`, `tool_calls`, `content_filter` or
+    /// what else the vendor said.
+    pub finish_reason: Option<String>,
+}
+
+/// A whole JSON answer, decoded beside its bytes.
+#[derive(Debug)]
+pub struct Reply {
+    body: Bytes,
+    /// Where the names of the model stand, quotes included.
+    models: Vec<std::ops::Range<usize>>,
+    summary: Summary,
+}
+
+#[derive(Deserialize)]
+struct Fields<'a> {
+    #[serde(borrow)]
+    model: Option<&'a RawValue>,
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
+    choices: Option<Vec<Choice>>,
+    status: Option<Value>,
+    incomplete_details: Option<Value>,
+    output: Option<Vec<Item>>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    finish_reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Item {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+}
+
+impl Reply {
+    /// Looks at an answer of `endpoint`.
+    ///
+    /// # Errors
+    /// If it is not JSON. Fields of unexpected types are passed over.
+    pub fn look(body: Bytes, endpoint: Endpoint) -> Result<Self, serde_json::Error> {
+        let Ok(fields) = serde_json::from_slice::<Fields<'_>>(&body) else {
+            return Self::look_leniently(body, endpoint);
+        };
+        let models = fields
+            .model
+            .map(|raw| span(&body, raw.get()))
+            .into_iter()
+            .collect();
+        let usage = fields
+            .usage
+            .and_then(|raw| serde_json::from_str::<Value>(raw.get()).ok());
+        let finish_reason = if endpoint == Endpoint::Responses {
+            let status = fields.status.as_ref().and_then(Value::as_str);
+            let called = fields
+                .output
+                .iter()
+                .flatten()
+                .any(|item| is_call(item.kind.as_deref()));
+            responses_finish(status, fields.incomplete_details.as_ref(), called)
+        } else {
+            fields
+                .choices
+                .and_then(|choices| choices.into_iter().next()?.finish_reason)
+        };
+        let usage = usage
+            .filter(Value::is_object)
+            .map(|usage| Usage::from_openai(&usage));
+        Ok(Self {
+            models,
+            summary: Summary {
+                usage,
+                finish_reason,
+            },
+            body,
+        })
+    }
+
+    /// The same for answers whose fields have other types than OpenAI's.
+    fn look_leniently(body: Bytes, endpoint: Endpoint) -> Result<Self, serde_json::Error> {
+        let value: Value = serde_json::from_slice(&body)?;
+        let models = members(&body, |name| name == "model")
+            .unwrap_or_default()
+            .into_iter()
+            .map(|member| member.value)
+            .collect();
+        Ok(Self {
+            models,
+            summary: summary(&value, endpoint),
+            body,
+        })
+    }
+
+    /// Returns usage and finish reason.
+    pub const fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
+    /// Returns the bytes with `model` as the model's name and nothing else changed.
+    pub fn with_model(&self, model: &str) -> Bytes {
+        renamed(&self.body, &self.models, model).map_or_else(|| self.body.clone(), Bytes::from)
+    }
+}
+
+/// Replaces the strings at `spans` by `model`; `None` if there is nothing to change.
+pub(super) fn renamed(
+    json: &[u8],
+    spans: &[std::ops::Range<usize>],
+    model: &str,
+) -> Option<Vec<u8>> {
+    let name = quoted(model);
+    let mut splices = Splices::default();
+    for span in spans {
+        if json.get(span.start) == Some(&b'"') && json[span.clone()] != *name.as_bytes() {
+            splices.replace(span.clone(), name.as_str());
+        }
+    }
+    (!splices.is_empty()).then(|| splices.apply(json))
+}
+
+/// Reads the summary out of a whole answer.
+pub(super) fn summary(answer: &Value, endpoint: Endpoint) -> Summary {
+    let usage = answer
+        .get("usage")
+        .filter(|usage| usage.is_object())
+        .map(Usage::from_openai);
+    let finish_reason = if endpoint == Endpoint::Responses {
+        let called = answer
+            .get("output")
+            .and_then(Value::as_array)
+            .is_some_and(|items| {
+                items
+                    .iter()
+                    .any(|item| is_call(item.get("type").and_then(Value::as_str)))
+            });
+        let status = answer.get("status").and_then(Value::as_str);
+        responses_finish(status, answer.get("incomplete_details"), called)
+    } else {
+        let reason = answer
+            .pointer("/choices/0/finish_reason")
+            .and_then(Value::as_str);
+        reason.map(str::to_owned)
+    };
+    Summary {
+        usage,
+        finish_reason,
+    }
+}
+
+fn is_call(kind: Option<&str>) -> bool {
+    matches!(kind, Some("function_call" | "custom_tool_call"))
+}
+
+/// Puts the status of a response into the words of chat completions.
+fn responses_finish(
+    status: Option<&str>,
+    incomplete: Option<&Value>,
+    called: bool,
+) -> Option<String> {
+    let reason = match status? {
+        "completed" if called => "tool_calls",
+        "completed" => "stop",
+        "incomplete" => match incomplete?.get("reason")?.as_str()? {
+            "max_output_tokens" => "length",
+            other => other,
+        },
+        _ => return None,
+    };
+    Some(reason.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn look(json: &str, endpoint: Endpoint) -> Reply {
+        Reply::look(Bytes::copy_from_slice(json.as_bytes()), endpoint).expect("JSON")
+    }
+
+    #[test]
+    fn only_the_models_name_changes() {
+        let json = "{ \"id\":\"m\", \"model\" : \"gpt-4o-2024\",\"choices\":[{\"message\":{\"model\":\"x\"},\"finish_reason\":\"stop\"}] }\n";
+        let reply = look(json, Endpoint::ChatCompletions);
+        assert_eq!(
+            reply.with_model("fast"),
+            json.replace("gpt-4o-2024", "fast")
+        );
+        assert_eq!(reply.summary().finish_reason.as_deref(), Some("stop"));
+        assert_eq!(
+            look("{\"data\":[]}", Endpoint::Embeddings).with_model("m"),
+            "{\"data\":[]}"
+        );
+    }
+
+    #[test]
+    fn unexpected_types_do_not_fail_an_answer() {
+        let json = r#"{"model":"a","choices":{"finish_reason":7},"usage":"none"}"#;
+        let reply = look(json, Endpoint::ChatCompletions);
+        assert_eq!(*reply.summary(), Summary::default());
+        assert_eq!(reply.with_model("b"), json.replace("\"a\"", "\"b\""));
+        Reply::look(
+            Bytes::from_static(b"{\"model\":"),
+            Endpoint::ChatCompletions,
+        )
+        .expect_err("cut off");
+    }
+
+    #[test]
+    fn responses_end_in_the_words_of_chat() {
+        for (json, reason) in [
+            (
+                r#"{"status":"completed","output":[{"type":"message"}]}"#,
+                Some("stop"),
+            ),
+            (
+                r#"{"status":"completed","output":[{"type":"function_call"}]}"#,
+                Some("tool_calls"),
+            ),
+            (
+                r#"{"status":"incomplete","incomplete_details":{"reason":"max_output_tokens"}}"#,
+                Some("length"),
+            ),
+            (
+                r#"{"status":"incomplete","incomplete_details":{"reason":"content_filter"}}"#,
+                Some("content_filter"),
+            ),
+            (
+                r#"{"status":"failed","error":{"code":"server_error"}}"#,
+                None,
+            ),
+        ] {
+            assert_eq!(
+                look(json, Endpoint::Responses)
+                    .summary()
+                    .finish_reason
+                    .as_deref(),
+                reason,
+                "{json}"
+            );
+        }
+    }
+}

@@ -1,0 +1,462 @@
+//! A look at a client's JSON body, and the few edits that an attempt makes to it.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::json::{Shape, Splices, members, quoted, skip_space, span};
+use crate::target::Endpoint;
+
+/// What is wrong with a request body.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Invalid {
+    /// The field at fault, if one is.
+    pub param: Option<&'static str>,
+    /// The fault, for the person who wrote the client.
+    pub message: String,
+}
+
+impl Invalid {
+    pub(crate) fn field(param: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            param: Some(param),
+            message: message.into(),
+        }
+    }
+}
+
+/// The fields that the gateway acts on. Everything else is passed over without being kept.
+#[derive(Deserialize)]
+struct Fields<'a> {
+    #[serde(borrow)]
+    model: Option<&'a RawValue>,
+    #[serde(borrow)]
+    stream: Option<&'a RawValue>,
+    #[serde(borrow)]
+    stream_options: Option<&'a RawValue>,
+    #[serde(borrow)]
+    tags: Option<&'a RawValue>,
+    #[serde(borrow)]
+    cache: Option<&'a RawValue>,
+    #[serde(borrow)]
+    metadata: Option<&'a RawValue>,
+    messages: Option<Shape>,
+    input: Option<Shape>,
+}
+
+/// The edits of one attempt.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestEdits<'a> {
+    /// The name that the vendor knows the model by.
+    pub model: &'a str,
+    /// Ask for the usage of a stream, where the request does not.
+    pub ask_usage: bool,
+}
+
+/// A client's JSON body, looked at once: the fields that the gateway acts on, and where they stand.
+#[derive(Debug)]
+pub struct JsonRequest {
+    body: Bytes,
+    model: Option<String>,
+    /// Where the model's name stands, quotes included.
+    model_span: Option<Range<usize>>,
+    stream: bool,
+    /// Where the value of `stream` ends.
+    stream_end: usize,
+    /// Where the value of `stream_options` stands; never a literal null.
+    stream_options: Option<Range<usize>>,
+    usage_asked: bool,
+    /// Whether some of the gateway's own fields must be taken out.
+    has_control_fields: bool,
+}
+
+impl JsonRequest {
+    /// Looks at a body.
+    ///
+    /// # Errors
+    /// [`Invalid`] if it is no JSON object, or a field that the gateway acts on is missing, of a wrong type, or there
+    /// twice (the vendor might read the other one).
+    pub fn look(body: Bytes, endpoint: Endpoint) -> Result<Self, Invalid> {
+        let fields: Fields<'_> =
+            serde_json::from_slice(&body).map_err(|error| invalid(&error, &body))?;
+        require_content(&fields, endpoint)?;
+
+        let model = fields
+            .model
+            .map(|raw| text(raw, "model"))
+            .transpose()?
+            .map(Cow::into_owned);
+        let model_span = fields.model.map(|raw| span(&body, raw.get()));
+        let stream = match fields.stream.map(RawValue::get) {
+            None | Some("false") => false,
+            Some("true") => true,
+            Some(_) => return Err(Invalid::field("stream", "`stream` must be true or false")),
+        };
+        let usage_asked = match fields.stream_options {
+            Some(raw) => include_usage(raw)?,
+            None => false,
+        };
+        let tags_in_metadata = fields
+            .metadata
+            .is_some_and(|raw| !array_of_tags(raw.get()).is_empty());
+        let has_control_fields =
+            fields.tags.is_some() || fields.cache.is_some() || tags_in_metadata;
+        let stream_end = fields.stream.map_or(0, |raw| span(&body, raw.get()).end);
+        let stream_options = fields.stream_options.map(|raw| span(&body, raw.get()));
+        Ok(Self {
+            model,
+            model_span,
+            stream,
+            stream_end,
+            stream_options,
+            usage_asked,
+            has_control_fields,
+            body,
+        })
+    }
+
+    /// Returns the model asked for.
+    pub fn model(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+
+    /// Tells whether a stream is asked for.
+    pub const fn stream(&self) -> bool {
+        self.stream
+    }
+
+    /// Tells whether the client asked for the usage of its stream.
+    pub const fn usage_asked(&self) -> bool {
+        self.usage_asked
+    }
+
+    /// Returns the body as it came.
+    pub const fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// Returns the body for one attempt: the client's bytes but for the model's name, the question for usage and the
+    /// gateway's own fields (`tags`, `cache`, and `metadata.tags` where it is an array: OpenAI's metadata holds
+    /// strings only).
+    pub fn edited(&self, edits: &RequestEdits<'_>) -> Bytes {
+        let json = &self.body;
+        let mut splices = Splices::default();
+        match &self.model_span {
+            Some(span) if self.model.as_deref() != Some(edits.model) => {
+                splices.replace(span.clone(), quoted(edits.model));
+            }
+            Some(_) => {}
+            // The model stood in the path. A literal null is no name either, and must not stay beside ours.
+            None => {
+                if let [null] = members(json, |name| name == "model")
+                    .unwrap_or_default()
+                    .as_slice()
+                {
+                    splices.replace(null.value.clone(), quoted(edits.model));
+                    return self.spliced(splices, edits);
+                }
+                let inside = skip_space(json, 0) + 1;
+                let comma = if json.get(skip_space(json, inside)) == Some(&b'}') {
+                    ""
+                } else {
+                    ","
+                };
+                splices.insert(inside, format!("\"model\":{}{comma}", quoted(edits.model)));
+            }
+        }
+        self.spliced(splices, edits)
+    }
+
+    /// Adds the edits that do not concern the model, and makes them all.
+    fn spliced(&self, mut splices: Splices, edits: &RequestEdits<'_>) -> Bytes {
+        if self.stream && edits.ask_usage && !self.usage_asked {
+            self.ask_usage(&mut splices);
+        }
+        if self.has_control_fields {
+            self.remove_control_fields(&mut splices);
+        }
+        if splices.is_empty() {
+            self.body.clone()
+        } else {
+            Bytes::from(splices.apply(&self.body))
+        }
+    }
+
+    fn ask_usage(&self, splices: &mut Splices) {
+        const ASK: &str = "\"include_usage\":true";
+        let Some(options) = &self.stream_options else {
+            return splices.insert(self.stream_end, format!(",\"stream_options\":{{{ASK}}}"));
+        };
+        let object = &self.body[options.clone()];
+        let found = members(object, |name| name == "include_usage").unwrap_or_default();
+        if let Some(member) = found.first() {
+            let value = options.start + member.value.start..options.start + member.value.end;
+            splices.replace(value, "true");
+        } else {
+            let comma = if object.get(skip_space(object, 1)) == Some(&b'}') {
+                ""
+            } else {
+                ","
+            };
+            splices.insert(options.start + 1, format!("{ASK}{comma}"));
+        }
+    }
+
+    fn remove_control_fields(&self, splices: &mut Splices) {
+        let json = &self.body;
+        let top =
+            members(json, |name| matches!(name, "tags" | "cache" | "metadata")).unwrap_or_default();
+        let (metadata, own): (Vec<_>, Vec<_>) = top.into_iter().partition(|member| {
+            serde_json::from_slice::<String>(&json[member.key.clone()])
+                .is_ok_and(|name| name == "metadata")
+        });
+        splices.remove(json, &own);
+        for member in metadata {
+            let offset = member.value.start;
+            let Ok(object) = std::str::from_utf8(&json[member.value]) else {
+                continue;
+            };
+            let mut inner = Splices::default();
+            inner.remove(object.as_bytes(), &array_of_tags(object));
+            if !inner.is_empty() {
+                let edited = inner.apply(object.as_bytes());
+                let edited = String::from_utf8_lossy(&edited).into_owned();
+                splices.replace(offset..offset + object.len(), edited);
+            }
+        }
+    }
+}
+
+/// Finds `tags` in a `metadata` object, where it is an array.
+fn array_of_tags(metadata: &str) -> Vec<crate::json::Member> {
+    let mut found = members(metadata.as_bytes(), |name| name == "tags").unwrap_or_default();
+    found.retain(|member| metadata.as_bytes().get(member.value.start) == Some(&b'['));
+    found
+}
+
+/// Reads a value that must be a string.
+fn text<'a>(raw: &'a RawValue, param: &'static str) -> Result<Cow<'a, str>, Invalid> {
+    let json = raw.get();
+    let wrong = |_| Invalid::field(param, format!("`{param}` must be a string"));
+    if !json.contains('\\') {
+        return serde_json::from_str::<&str>(json)
+            .map(Cow::Borrowed)
+            .map_err(wrong);
+    }
+    serde_json::from_str::<String>(json)
+        .map(Cow::Owned)
+        .map_err(wrong)
+}
+
+fn include_usage(raw: &RawValue) -> Result<bool, Invalid> {
+    #[derive(Deserialize)]
+    struct Options {
+        include_usage: Option<bool>,
+    }
+    let wrong = |error: serde_json::Error| {
+        Invalid::field("stream_options", format!("`stream_options`: {error}"))
+    };
+    let options: Options = serde_json::from_str(raw.get()).map_err(wrong)?;
+    Ok(options.include_usage.unwrap_or(false))
+}
+
+/// Refuses a request without the content that its endpoint is about.
+fn require_content(fields: &Fields<'_>, endpoint: Endpoint) -> Result<(), Invalid> {
+    match endpoint {
+        Endpoint::ChatCompletions => match fields.messages {
+            Some(Shape::Array) => Ok(()),
+            Some(Shape::EmptyArray) => {
+                Err(Invalid::field("messages", "`messages` must not be empty"))
+            }
+            Some(Shape::Null) | None => Err(Invalid::field("messages", "`messages` is missing")),
+            Some(_) => Err(Invalid::field("messages", "`messages` must be an array")),
+        },
+        Endpoint::Embeddings | Endpoint::Moderations => match fields.input {
+            Some(Shape::EmptyArray | Shape::EmptyString) => {
+                Err(Invalid::field("input", "`input` must not be empty"))
+            }
+            Some(Shape::Null) | None => Err(Invalid::field("input", "`input` is missing")),
+            Some(_) => Ok(()),
+        },
+        _ => Ok(()),
+    }
+}
+
+/// Turns serde's error into ours. Its text names types and positions, never values of the body's strings.
+fn invalid(error: &serde_json::Error, body: &[u8]) -> Invalid {
+    let text = error.to_string();
+    if error.is_data() {
+        if body.get(skip_space(body, 0)) != Some(&b'{') {
+            return Invalid {
+                param: None,
+                message: "the request body must be a JSON object".into(),
+            };
+        }
+        for field in [
+            "model",
+            "stream",
+            "stream_options",
+            "tags",
+            "cache",
+            "metadata",
+            "messages",
+            "input",
+        ] {
+            if text.contains(&format!("duplicate field `{field}`")) {
+                return Invalid::field(field, format!("`{field}` is given twice"));
+            }
+        }
+    }
+    let message = if body.is_empty() {
+        "the request body is empty; a JSON object is expected".into()
+    } else {
+        format!("the request body is not valid JSON: {text}")
+    };
+    Invalid {
+        param: None,
+        message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn look(json: &str) -> JsonRequest {
+        JsonRequest::look(
+            Bytes::copy_from_slice(json.as_bytes()),
+            Endpoint::Completions,
+        )
+        .expect("valid")
+    }
+
+    fn edited(json: &str, model: &str, ask_usage: bool) -> String {
+        let bytes = look(json).edited(&RequestEdits { model, ask_usage });
+        let text = String::from_utf8(bytes.to_vec()).expect("text");
+        serde_json::from_str::<serde_json::Value>(&text).expect("still JSON");
+        text
+    }
+
+    #[test]
+    fn a_body_that_needs_no_edit_is_the_same_allocation() {
+        let request = look(r#"{ "model":"m", "zip":  1.50 }"#);
+        let bytes = request.edited(&RequestEdits {
+            model: "m",
+            ask_usage: true,
+        });
+        assert_eq!(bytes.as_ptr(), request.body().as_ptr());
+    }
+
+    #[test]
+    fn only_the_models_name_changes() {
+        assert_eq!(
+            edited(
+                "{ \"a\" : 1e2, \"model\" :\"x\\u0041\" ,\"b\":\"\u{2028}\\/\"}",
+                "up\"y",
+                false
+            ),
+            "{ \"a\" : 1e2, \"model\" :\"up\\\"y\" ,\"b\":\"\u{2028}\\/\"}"
+        );
+        assert_eq!(look(r#"{"model":"x\u0041"}"#).model(), Some("xA"));
+    }
+
+    #[test]
+    fn a_missing_model_is_put_in_front() {
+        assert_eq!(edited(r#" {"a":1}"#, "m", false), r#" {"model":"m","a":1}"#);
+        assert_eq!(edited("{ }", "m", false), r#"{"model":"m" }"#);
+        assert_eq!(edited(r#"{"model":null}"#, "m", false), r#"{"model":"m"}"#);
+    }
+
+    #[test]
+    fn usage_is_asked_for_in_streams_only() {
+        let ask = |json| edited(json, "m", true);
+        assert_eq!(
+            ask(r#"{"model":"m","stream":false}"#),
+            r#"{"model":"m","stream":false}"#
+        );
+        assert_eq!(
+            ask(r#"{"stream":true,"model":"m"}"#),
+            r#"{"stream":true,"stream_options":{"include_usage":true},"model":"m"}"#
+        );
+        assert_eq!(
+            ask(r#"{"model":"m","stream":true,"stream_options":{ }}"#),
+            r#"{"model":"m","stream":true,"stream_options":{"include_usage":true }}"#
+        );
+        assert_eq!(
+            ask(r#"{"model":"m","stream":true,"stream_options":{"include_obfuscation":false}}"#),
+            r#"{"model":"m","stream":true,"stream_options":{"include_usage":true,"include_obfuscation":false}}"#
+        );
+        assert_eq!(
+            ask(r#"{"model":"m","stream":true,"stream_options":{"include_usage": false}}"#),
+            r#"{"model":"m","stream":true,"stream_options":{"include_usage": true}}"#
+        );
+        let asked = r#"{"model":"m","stream":true,"stream_options":{"include_usage":true}}"#;
+        assert_eq!(ask(asked), asked);
+        assert!(look(asked).usage_asked());
+    }
+
+    #[test]
+    fn our_own_fields_are_taken_out() {
+        assert_eq!(
+            edited(
+                r#"{"tags":["a"],"model":"m","metadata":{"user":"u","tags":["b"]},"cache":{"ttl":1}}"#,
+                "n",
+                false
+            ),
+            r#"{"model":"n","metadata":{"user":"u"}}"#
+        );
+        let strings = r#"{"model":"m","metadata":{"tags":"mine"}}"#;
+        assert_eq!(edited(strings, "m", false), strings);
+    }
+
+    #[test]
+    fn faults_name_their_field() {
+        for (json, endpoint, param) in [
+            ("", Endpoint::ChatCompletions, None),
+            ("{", Endpoint::ChatCompletions, None),
+            ("[1]", Endpoint::ChatCompletions, None),
+            ("{} x", Endpoint::Completions, None),
+            (r#"{"model":1}"#, Endpoint::Completions, Some("model")),
+            (
+                r#"{"model":"a","model":"b"}"#,
+                Endpoint::Completions,
+                Some("model"),
+            ),
+            (r#"{"stream":"yes"}"#, Endpoint::Completions, Some("stream")),
+            (
+                r#"{"stream":true,"stream_options":3}"#,
+                Endpoint::Completions,
+                Some("stream_options"),
+            ),
+            (
+                r#"{"model":"m"}"#,
+                Endpoint::ChatCompletions,
+                Some("messages"),
+            ),
+            (
+                r#"{"model":"m","messages":[]}"#,
+                Endpoint::ChatCompletions,
+                Some("messages"),
+            ),
+            (
+                r#"{"model":"m","messages":"hi"}"#,
+                Endpoint::ChatCompletions,
+                Some("messages"),
+            ),
+            (
+                r#"{"model":"m","input":""}"#,
+                Endpoint::Embeddings,
+                Some("input"),
+            ),
+            (r#"{"model":"m"}"#, Endpoint::Embeddings, Some("input")),
+        ] {
+            let error = JsonRequest::look(Bytes::copy_from_slice(json.as_bytes()), endpoint)
+                .expect_err(json);
+            assert_eq!(error.param, param, "{json}: {}", error.message);
+        }
+    }
+}
