@@ -283,8 +283,8 @@ mod tests {
         let mut count = 0;
         for (piece, expected) in [("data: x\r\n", 0), ("\r", 1), ("\ndata: y\n", 1), ("\n", 2)] {
             framer
-                .feed::<Never>(piece.as_bytes(), |_| {
-                    count += 1;
+                .feed::<Never>(piece.as_bytes(), |frame| {
+                    count += usize::from(frame.data.is_some());
                     Ok(())
                 })
                 .expect("short events");
