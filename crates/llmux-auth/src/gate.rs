@@ -81,10 +81,7 @@ pub struct Gate {
 impl Gate {
     /// Makes a gate for a gateway with this master key.
     pub fn new(master_key: &Secret, plane: Plane) -> Self {
-        Self {
-            master: digest(master_key.expose()),
-            plane,
-        }
+        Self { master: digest(master_key.expose()), plane }
     }
 
     /// Finds out who is calling the data plane, from the credential, `Host` and `Origin` that were presented.
@@ -152,17 +149,10 @@ mod tests {
     #[test]
     fn a_keyed_plane_takes_the_master_key_only() {
         let gate = gate(Plane::Keyed);
-        assert_eq!(
-            gate.identify(Some("sk-master"), None, None),
-            Ok(Caller::Master)
-        );
+        assert_eq!(gate.identify(Some("sk-master"), None, None), Ok(Caller::Master));
         assert_eq!(gate.identify(None, None, None), Err(Denied::MissingKey));
         for key in ["", "sk-maste", "sk-master2", "SK-MASTER"] {
-            assert_eq!(
-                gate.identify(Some(key), None, None),
-                Err(Denied::InvalidKey),
-                "{key}"
-            );
+            assert_eq!(gate.identify(Some(key), None, None), Err(Denied::InvalidKey), "{key}");
         }
     }
 
@@ -178,10 +168,7 @@ mod tests {
         let gate = gate(Plane::OpenLoopback);
         let denied = gate.identify(None, Some("localhost:8080"), Some("https://evil.example"));
         assert_eq!(denied, Err(Denied::OriginNotAllowed));
-        assert_eq!(
-            gate.identify(None, Some("evil.example"), None),
-            Err(Denied::OriginNotAllowed)
-        );
+        assert_eq!(gate.identify(None, Some("evil.example"), None), Err(Denied::OriginNotAllowed));
     }
 
     #[test]

@@ -10,9 +10,7 @@ pub(crate) fn is_local(host: Option<&str>, origin: Option<&str>) -> bool {
         return false;
     }
     let Some(origin) = origin else { return true };
-    let authority = origin
-        .strip_prefix("http://")
-        .or_else(|| origin.strip_prefix("https://"));
+    let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
     authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
 }
 
@@ -28,16 +26,12 @@ fn is_loopback_name(name: &str) -> bool {
     if name.eq_ignore_ascii_case("localhost") {
         return true;
     }
-    let address = name
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'));
+    let address = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     match address {
-        Some(v6) => v6
-            .parse::<std::net::Ipv6Addr>()
-            .is_ok_and(|address| address.is_loopback()),
-        None => name
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_ipv4() && address.is_loopback()),
+        Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok_and(|address| address.is_loopback()),
+        None => {
+            name.parse::<IpAddr>().is_ok_and(|address| address.is_ipv4() && address.is_loopback())
+        }
     }
 }
 
@@ -47,14 +41,9 @@ mod tests {
 
     #[test]
     fn loopback_hosts_without_an_origin_are_local() {
-        for host in [
-            "localhost",
-            "LOCALHOST:8080",
-            "127.0.0.1:1",
-            "127.9.9.9",
-            "[::1]",
-            "[::1]:8080",
-        ] {
+        for host in
+            ["localhost", "LOCALHOST:8080", "127.0.0.1:1", "127.9.9.9", "[::1]", "[::1]:8080"]
+        {
             assert!(is_local(Some(host), None), "{host}");
         }
     }

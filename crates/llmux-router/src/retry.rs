@@ -53,18 +53,13 @@ impl RetryPolicy {
             return Step::Elsewhere;
         }
         // The same credential will be refused again.
-        if matches!(
-            failure.class,
-            FailureClass::Credential | FailureClass::Forbidden
-        ) {
+        if matches!(failure.class, FailureClass::Credential | FailureClass::Forbidden) {
             return Step::GiveUp;
         }
         let backoff = self.wait(attempts, random);
         match failure.retry_after {
             Some(asked) if asked > self.max_backoff => Step::GiveUp,
-            Some(asked) => Step::Again {
-                delay: asked.max(backoff),
-            },
+            Some(asked) => Step::Again { delay: asked.max(backoff) },
             None => Step::Again { delay: backoff },
         }
     }
@@ -73,11 +68,7 @@ impl RetryPolicy {
     fn wait(&self, attempts: u32, random: u64) -> Duration {
         let doubled = self
             .backoff
-            .saturating_mul(
-                1_u32
-                    .checked_shl(attempts.saturating_sub(1))
-                    .unwrap_or(u32::MAX),
-            )
+            .saturating_mul(1_u32.checked_shl(attempts.saturating_sub(1)).unwrap_or(u32::MAX))
             .min(self.max_backoff);
         let chance = random as f64 / u64::MAX as f64 * 2.0 - 1.0;
         let factor = chance.mul_add(self.jitter.clamp(0.0, 1.0), 1.0).max(0.0);
@@ -98,19 +89,12 @@ mod tests {
     };
 
     fn failure(class: FailureClass) -> Failure {
-        Failure {
-            class,
-            retry_after: None,
-        }
+        Failure { class, retry_after: None }
     }
 
     #[test]
     fn another_deployment_is_tried_without_a_wait() {
-        for class in [
-            FailureClass::Server,
-            FailureClass::Credential,
-            FailureClass::Forbidden,
-        ] {
+        for class in [FailureClass::Server, FailureClass::Credential, FailureClass::Forbidden] {
             assert_eq!(POLICY.after(&failure(class), 1, true, 0), Step::Elsewhere);
         }
     }
@@ -120,28 +104,18 @@ mod tests {
         let waits: Vec<_> = (1..=3)
             .map(|attempt| POLICY.after(&failure(FailureClass::Server), attempt, false, 0))
             .collect();
-        let expected = [100, 200, 400].map(|ms| Step::Again {
-            delay: Duration::from_millis(ms),
-        });
+        let expected = [100, 200, 400].map(|ms| Step::Again { delay: Duration::from_millis(ms) });
         assert_eq!(waits, expected);
-        let many = RetryPolicy {
-            count: 100,
-            ..POLICY
-        };
+        let many = RetryPolicy { count: 100, ..POLICY };
         assert_eq!(
             many.after(&failure(FailureClass::Server), 90, false, 0),
-            Step::Again {
-                delay: Duration::from_secs(5)
-            }
+            Step::Again { delay: Duration::from_secs(5) }
         );
     }
 
     #[test]
     fn jitter_stays_within_its_share() {
-        let policy = RetryPolicy {
-            jitter: 0.2,
-            ..POLICY
-        };
+        let policy = RetryPolicy { jitter: 0.2, ..POLICY };
         for (random, expected) in [(0, 80), (u64::MAX / 2, 100), (u64::MAX, 120)] {
             let Step::Again { delay } =
                 policy.after(&failure(FailureClass::Server), 1, false, random)
@@ -157,26 +131,17 @@ mod tests {
 
     #[test]
     fn a_request_at_fault_is_never_tried_again() {
-        assert_eq!(
-            POLICY.after(&failure(FailureClass::Request), 1, true, 0),
-            Step::GiveUp
-        );
+        assert_eq!(POLICY.after(&failure(FailureClass::Request), 1, true, 0), Step::GiveUp);
     }
 
     #[test]
     fn a_refused_credential_is_not_tried_twice_on_one_deployment() {
-        assert_eq!(
-            POLICY.after(&failure(FailureClass::Credential), 1, false, 0),
-            Step::GiveUp
-        );
+        assert_eq!(POLICY.after(&failure(FailureClass::Credential), 1, false, 0), Step::GiveUp);
     }
 
     #[test]
     fn attempts_are_counted_over_all_deployments() {
-        assert_eq!(
-            POLICY.after(&failure(FailureClass::Server), 4, true, 0),
-            Step::GiveUp
-        );
+        assert_eq!(POLICY.after(&failure(FailureClass::Server), 4, true, 0), Step::GiveUp);
     }
 
     #[test]
@@ -187,24 +152,17 @@ mod tests {
         };
         assert_eq!(
             POLICY.after(&asked(2), 1, false, 0),
-            Step::Again {
-                delay: Duration::from_secs(2)
-            }
+            Step::Again { delay: Duration::from_secs(2) }
         );
         assert_eq!(POLICY.after(&asked(6), 1, false, 0), Step::GiveUp);
     }
 
     #[test]
     fn without_fallback_the_same_deployment_is_tried_again() {
-        let policy = RetryPolicy {
-            fallback: false,
-            ..POLICY
-        };
+        let policy = RetryPolicy { fallback: false, ..POLICY };
         assert_eq!(
             policy.after(&failure(FailureClass::Server), 1, true, 0),
-            Step::Again {
-                delay: Duration::from_millis(100)
-            }
+            Step::Again { delay: Duration::from_millis(100) }
         );
     }
 }

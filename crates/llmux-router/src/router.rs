@@ -12,11 +12,7 @@ impl Deployment {
     /// Makes a deployment that takes its share of calls by `weight`. 0 means that it is used only when no other is
     /// eligible.
     pub fn new(id: impl Into<String>, weight: u32) -> Self {
-        Self {
-            id: id.into(),
-            weight,
-            max_concurrent: 0,
-        }
+        Self { id: id.into(), weight, max_concurrent: 0 }
     }
 
     /// Limits the calls in flight; 0 is no limit. Over the limit other deployments are tried.
@@ -97,13 +93,8 @@ pub struct Router {
 impl Router {
     /// Makes a router over `deployments`.
     pub fn new(deployments: impl IntoIterator<Item = Deployment>) -> Self {
-        let states = deployments
-            .into_iter()
-            .map(|deployment| State {
-                deployment,
-                in_flight: 0,
-            })
-            .collect();
+        let states =
+            deployments.into_iter().map(|deployment| State { deployment, in_flight: 0 }).collect();
         Self { states }
     }
 
@@ -152,10 +143,7 @@ impl Router {
     }
 
     /// Tells the router how the call ended.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "a pick is used up by its record"
-    )]
+    #[expect(clippy::needless_pass_by_value, reason = "a pick is used up by its record")]
     pub fn record(&mut self, pick: Pick, _outcome: Outcome, _now: Instant) {
         let state = &mut self.states[pick.index];
         state.in_flight = state.in_flight.saturating_sub(1);
@@ -199,10 +187,7 @@ mod tests {
 
     fn router(weights: &[u32]) -> Router {
         Router::new(
-            weights
-                .iter()
-                .enumerate()
-                .map(|(i, &weight)| Deployment::new(i.to_string(), weight)),
+            weights.iter().enumerate().map(|(i, &weight)| Deployment::new(i.to_string(), weight)),
         )
     }
 
@@ -216,15 +201,8 @@ mod tests {
         let mut router = router(&[3, 1, 0]);
         let mut counts = [0; 3];
         for random in draws(4000) {
-            let pick = router
-                .pick(
-                    &Request {
-                        random,
-                        ..Request::default()
-                    },
-                    start(),
-                )
-                .expect("free");
+            let pick =
+                router.pick(&Request { random, ..Request::default() }, start()).expect("free");
             counts[pick.index()] += 1;
             router.record(pick, Outcome::Success, start());
         }
@@ -234,10 +212,7 @@ mod tests {
     #[test]
     fn weight_zero_is_the_last_resort() {
         let mut router = router(&[1, 0]);
-        let request = Request {
-            tried: &[0],
-            ..Request::default()
-        };
+        let request = Request { tried: &[0], ..Request::default() };
         let pick = router.pick(&request, start()).expect("free");
         assert_eq!(pick.index(), 1);
         router.record(pick, Outcome::Success, start());
@@ -247,19 +222,12 @@ mod tests {
     fn tried_ones_come_back_only_when_no_other_is_left() {
         let mut router = router(&[1, 1, 1]);
         for random in draws(100) {
-            let request = Request {
-                tried: &[0, 2],
-                random,
-                ..Request::default()
-            };
+            let request = Request { tried: &[0, 2], random, ..Request::default() };
             let pick = router.pick(&request, start()).expect("free");
             assert_eq!(pick.index(), 1);
             router.record(pick, Outcome::Failure, start());
         }
-        let request = Request {
-            tried: &[0, 1, 2],
-            ..Request::default()
-        };
+        let request = Request { tried: &[0, 1, 2], ..Request::default() };
         let pick = router.pick(&request, start()).expect("a tried one");
         router.record(pick, Outcome::Failure, start());
     }
@@ -267,50 +235,26 @@ mod tests {
     #[test]
     fn excluded_ones_are_never_chosen() {
         let mut router = router(&[1, 1]);
-        let request = Request {
-            excluded: &[0],
-            tried: &[1],
-            ..Request::default()
-        };
+        let request = Request { excluded: &[0], tried: &[1], ..Request::default() };
         let pick = router.pick(&request, start()).expect("the tried one");
         assert_eq!(pick.index(), 1);
-        let request = Request {
-            excluded: &[0, 1],
-            ..Request::default()
-        };
-        assert_eq!(
-            router.pick(&request, start()).expect_err("none"),
-            NoRoute::Excluded
-        );
+        let request = Request { excluded: &[0, 1], ..Request::default() };
+        assert_eq!(router.pick(&request, start()).expect_err("none"), NoRoute::Excluded);
         router.record(pick, Outcome::Success, start());
     }
 
     #[test]
     fn a_full_deployment_passes_the_call_on_and_takes_calls_again_after_a_record() {
-        let mut router = Router::new([
-            Deployment::new("a", 1).with_max_concurrent(1),
-            Deployment::new("b", 0),
-        ]);
-        let first = router
-            .pick(&Request::default(), start())
-            .expect("a is free");
-        let second = router
-            .pick(&Request::default(), start())
-            .expect("b is free");
+        let mut router =
+            Router::new([Deployment::new("a", 1).with_max_concurrent(1), Deployment::new("b", 0)]);
+        let first = router.pick(&Request::default(), start()).expect("a is free");
+        let second = router.pick(&Request::default(), start()).expect("b is free");
         assert_eq!((first.index(), second.index()), (0, 1));
-        let request = Request {
-            excluded: &[1],
-            ..Request::default()
-        };
-        assert_eq!(
-            router.pick(&request, start()).expect_err("a is full"),
-            NoRoute::Busy
-        );
+        let request = Request { excluded: &[1], ..Request::default() };
+        assert_eq!(router.pick(&request, start()).expect_err("a is full"), NoRoute::Busy);
         router.record(first, Outcome::Cancelled, start());
         assert_eq!(router.in_flight(0), 0);
-        let third = router
-            .pick(&Request::default(), start())
-            .expect("a is free again");
+        let third = router.pick(&Request::default(), start()).expect("a is free again");
         assert_eq!(third.index(), 0);
         router.record(second, Outcome::Success, start());
         router.record(third, Outcome::Success, start());

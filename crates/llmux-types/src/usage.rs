@@ -24,9 +24,7 @@ impl Usage {
     /// vendors compatible with them. Unknown and misshapen members are passed over.
     pub fn from_openai(usage: &Value) -> Self {
         let number = |path: &[&str]| -> Option<u64> {
-            path.iter()
-                .try_fold(usage, |value, name| value.get(name))
-                .and_then(Value::as_u64)
+            path.iter().try_fold(usage, |value, name| value.get(name)).and_then(Value::as_u64)
         };
         Self {
             prompt_tokens: number(&["prompt_tokens"]).or_else(|| number(&["input_tokens"])),

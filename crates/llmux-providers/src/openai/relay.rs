@@ -215,10 +215,12 @@ impl Events {
         };
         if data.trim_ascii() == b"[DONE]" {
             out.put_slice(frame.raw);
-            self.progress = Progress {
-                output: true,
-                ended: self.has_done_marker(),
-            };
+            if frame.raw.ends_with(b"") {
+                // Its LF is still to come, and will find the stream ended.
+                out.put_u8(b'
+');
+            }
+            self.progress = Progress { output: true, ended: self.has_done_marker() };
             return Ok(());
         }
         let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) else {
