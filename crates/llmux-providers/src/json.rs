@@ -93,11 +93,7 @@ impl<'de> Deserialize<'de> for Shape {
                 Ok(Shape::Scalar)
             }
             fn visit_str<E>(self, text: &str) -> Result<Shape, E> {
-                Ok(if text.is_empty() {
-                    Shape::EmptyString
-                } else {
-                    Shape::String
-                })
+                Ok(if text.is_empty() { Shape::EmptyString } else { Shape::String })
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Shape, A::Error> {
                 let mut shape = Shape::EmptyArray;
@@ -188,19 +184,12 @@ fn is_space(byte: u8) -> bool {
 
 /// Returns the first position from `at` on that is no white space.
 pub(crate) fn skip_space(json: &[u8], at: usize) -> usize {
-    at + json[at..]
-        .iter()
-        .take_while(|&&byte| is_space(byte))
-        .count()
+    at + json[at..].iter().take_while(|&&byte| is_space(byte)).count()
 }
 
 /// Returns the end of the text before `at` without its trailing white space.
 fn trim_space(json: &[u8], at: usize) -> usize {
-    at - json[..at]
-        .iter()
-        .rev()
-        .take_while(|&&byte| is_space(byte))
-        .count()
+    at - json[..at].iter().rev().take_while(|&&byte| is_space(byte)).count()
 }
 
 /// Writes `text` as a JSON string.

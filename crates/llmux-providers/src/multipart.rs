@@ -26,22 +26,15 @@ impl MultipartRequest {
     /// [`Invalid`] if that is no `multipart/form-data` with a boundary, the body has no parts, or `model` is there
     /// twice or is no text.
     pub fn look(body: Bytes, content_type: &str) -> Result<Self, Invalid> {
-        let fault = |message: &str| Invalid {
-            param: None,
-            message: message.into(),
-        };
+        let fault = |message: &str| Invalid { param: None, message: message.into() };
         let boundary = boundary(content_type)
             .ok_or_else(|| fault("the content type must be multipart/form-data with a boundary"))?;
         let delimiter = format!("--{boundary}");
         let finder = memmem::Finder::new(delimiter.as_bytes());
         // A delimiter stands at the start of a line.
-        let starts: Vec<usize> = finder
-            .find_iter(&body)
-            .filter(|&at| at == 0 || body[..at].ends_with(b"\n"))
-            .collect();
-        let first_delimiter = *starts
-            .first()
-            .ok_or_else(|| fault("the body has no parts"))?;
+        let starts: Vec<usize> =
+            finder.find_iter(&body).filter(|&at| at == 0 || body[..at].ends_with(b"\n")).collect();
+        let first_delimiter = *starts.first().ok_or_else(|| fault("the body has no parts"))?;
 
         let mut found = Self {
             model: None,
@@ -182,10 +175,7 @@ mod tests {
         assert_eq!(request.model(), Some("whisper-1"));
         assert!(request.stream());
         assert_eq!(request.edited("w"), body(&model_part("w")));
-        assert_eq!(
-            request.edited("whisper-1").as_ptr(),
-            request.body().as_ptr()
-        );
+        assert_eq!(request.edited("whisper-1").as_ptr(), request.body().as_ptr());
     }
 
     #[test]
@@ -202,11 +192,9 @@ mod tests {
         let twice = body(&(model_part("a") + &model_part("b")));
         let error = MultipartRequest::look(twice.into(), TYPE).expect_err("twice");
         assert_eq!(error.param, Some("model"));
-        for (body, kind) in [
-            ("", TYPE),
-            ("--x y--", "application/json"),
-            ("x", "multipart/form-data"),
-        ] {
+        for (body, kind) in
+            [("", TYPE), ("--x y--", "application/json"), ("x", "multipart/form-data")]
+        {
             MultipartRequest::look(body.into(), kind).expect_err(kind);
         }
     }

@@ -22,10 +22,7 @@ pub struct Invalid {
 
 impl Invalid {
     pub(crate) fn field(param: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            param: Some(param),
-            message: message.into(),
-        }
+        Self { param: Some(param), message: message.into() }
     }
 }
 
@@ -85,11 +82,7 @@ impl JsonRequest {
             serde_json::from_slice(&body).map_err(|error| invalid(&error, &body))?;
         require_content(&fields, endpoint)?;
 
-        let model = fields
-            .model
-            .map(|raw| text(raw, "model"))
-            .transpose()?
-            .map(Cow::into_owned);
+        let model = fields.model.map(|raw| text(raw, "model")).transpose()?.map(Cow::into_owned);
         let model_span = fields.model.map(|raw| span(&body, raw.get()));
         let stream = match fields.stream.map(RawValue::get) {
             None | Some("false") => false,
@@ -100,9 +93,8 @@ impl JsonRequest {
             Some(raw) => include_usage(raw)?,
             None => false,
         };
-        let tags_in_metadata = fields
-            .metadata
-            .is_some_and(|raw| !array_of_tags(raw.get()).is_empty());
+        let tags_in_metadata =
+            fields.metadata.is_some_and(|raw| !array_of_tags(raw.get()).is_empty());
         let has_control_fields =
             fields.tags.is_some() || fields.cache.is_some() || tags_in_metadata;
         let stream_end = fields.stream.map_or(0, |raw| span(&body, raw.get()).end);
@@ -152,19 +144,14 @@ impl JsonRequest {
             Some(_) => {}
             // The model stood in the path. A literal null is no name either, and must not stay beside ours.
             None => {
-                if let [null] = members(json, |name| name == "model")
-                    .unwrap_or_default()
-                    .as_slice()
+                if let [null] = members(json, |name| name == "model").unwrap_or_default().as_slice()
                 {
                     splices.replace(null.value.clone(), quoted(edits.model));
                     return self.spliced(splices, edits);
                 }
                 let inside = skip_space(json, 0) + 1;
-                let comma = if json.get(skip_space(json, inside)) == Some(&b'}') {
-                    ""
-                } else {
-                    ","
-                };
+                let comma =
+                    if json.get(skip_space(json, inside)) == Some(&b'}') { "" } else { "," };
                 splices.insert(inside, format!("\"model\":{}{comma}", quoted(edits.model)));
             }
         }
@@ -179,11 +166,7 @@ impl JsonRequest {
         if self.has_control_fields {
             self.remove_control_fields(&mut splices);
         }
-        if splices.is_empty() {
-            self.body.clone()
-        } else {
-            Bytes::from(splices.apply(&self.body))
-        }
+        if splices.is_empty() { self.body.clone() } else { Bytes::from(splices.apply(&self.body)) }
     }
 
     fn ask_usage(&self, splices: &mut Splices) {
@@ -197,11 +180,7 @@ impl JsonRequest {
             let value = options.start + member.value.start..options.start + member.value.end;
             splices.replace(value, "true");
         } else {
-            let comma = if object.get(skip_space(object, 1)) == Some(&b'}') {
-                ""
-            } else {
-                ","
-            };
+            let comma = if object.get(skip_space(object, 1)) == Some(&b'}') { "" } else { "," };
             splices.insert(options.start + 1, format!("{ASK}{comma}"));
         }
     }
@@ -243,13 +222,9 @@ fn text<'a>(raw: &'a RawValue, param: &'static str) -> Result<Cow<'a, str>, Inva
     let json = raw.get();
     let wrong = |_| Invalid::field(param, format!("`{param}` must be a string"));
     if !json.contains('\\') {
-        return serde_json::from_str::<&str>(json)
-            .map(Cow::Borrowed)
-            .map_err(wrong);
+        return serde_json::from_str::<&str>(json).map(Cow::Borrowed).map_err(wrong);
     }
-    serde_json::from_str::<String>(json)
-        .map(Cow::Owned)
-        .map_err(wrong)
+    serde_json::from_str::<String>(json).map(Cow::Owned).map_err(wrong)
 }
 
 fn include_usage(raw: &RawValue) -> Result<bool, Invalid> {
@@ -296,16 +271,9 @@ fn invalid(error: &serde_json::Error, body: &[u8]) -> Invalid {
                 message: "the request body must be a JSON object".into(),
             };
         }
-        for field in [
-            "model",
-            "stream",
-            "stream_options",
-            "tags",
-            "cache",
-            "metadata",
-            "messages",
-            "input",
-        ] {
+        for field in
+            ["model", "stream", "stream_options", "tags", "cache", "metadata", "messages", "input"]
+        {
             if text.contains(&format!("duplicate field `{field}`")) {
                 return Invalid::field(field, format!("`{field}` is given twice"));
             }
@@ -316,10 +284,7 @@ fn invalid(error: &serde_json::Error, body: &[u8]) -> Invalid {
     } else {
         format!("the request body is not valid JSON: {text}")
     };
-    Invalid {
-        param: None,
-        message,
-    }
+    Invalid { param: None, message }
 }
 
 #[cfg(test)]
@@ -327,11 +292,8 @@ mod tests {
     use super::*;
 
     fn look(json: &str) -> JsonRequest {
-        JsonRequest::look(
-            Bytes::copy_from_slice(json.as_bytes()),
-            Endpoint::Completions,
-        )
-        .expect("valid")
+        JsonRequest::look(Bytes::copy_from_slice(json.as_bytes()), Endpoint::Completions)
+            .expect("valid")
     }
 
     fn edited(json: &str, model: &str, ask_usage: bool) -> String {
@@ -344,10 +306,7 @@ mod tests {
     #[test]
     fn a_body_that_needs_no_edit_is_the_same_allocation() {
         let request = look(r#"{ "model":"m", "zip":  1.50 }"#);
-        let bytes = request.edited(&RequestEdits {
-            model: "m",
-            ask_usage: true,
-        });
+        let bytes = request.edited(&RequestEdits { model: "m", ask_usage: true });
         assert_eq!(bytes.as_ptr(), request.body().as_ptr());
     }
 
@@ -374,10 +333,7 @@ mod tests {
     #[test]
     fn usage_is_asked_for_in_streams_only() {
         let ask = |json| edited(json, "m", true);
-        assert_eq!(
-            ask(r#"{"model":"m","stream":false}"#),
-            r#"{"model":"m","stream":false}"#
-        );
+        assert_eq!(ask(r#"{"model":"m","stream":false}"#), r#"{"model":"m","stream":false}"#);
         assert_eq!(
             ask(r#"{"stream":true,"model":"m"}"#),
             r#"{"stream":true,"stream_options":{"include_usage":true},"model":"m"}"#
@@ -421,37 +377,17 @@ mod tests {
             ("[1]", Endpoint::ChatCompletions, None),
             ("{} x", Endpoint::Completions, None),
             (r#"{"model":1}"#, Endpoint::Completions, Some("model")),
-            (
-                r#"{"model":"a","model":"b"}"#,
-                Endpoint::Completions,
-                Some("model"),
-            ),
+            (r#"{"model":"a","model":"b"}"#, Endpoint::Completions, Some("model")),
             (r#"{"stream":"yes"}"#, Endpoint::Completions, Some("stream")),
             (
                 r#"{"stream":true,"stream_options":3}"#,
                 Endpoint::Completions,
                 Some("stream_options"),
             ),
-            (
-                r#"{"model":"m"}"#,
-                Endpoint::ChatCompletions,
-                Some("messages"),
-            ),
-            (
-                r#"{"model":"m","messages":[]}"#,
-                Endpoint::ChatCompletions,
-                Some("messages"),
-            ),
-            (
-                r#"{"model":"m","messages":"hi"}"#,
-                Endpoint::ChatCompletions,
-                Some("messages"),
-            ),
-            (
-                r#"{"model":"m","input":""}"#,
-                Endpoint::Embeddings,
-                Some("input"),
-            ),
+            (r#"{"model":"m"}"#, Endpoint::ChatCompletions, Some("messages")),
+            (r#"{"model":"m","messages":[]}"#, Endpoint::ChatCompletions, Some("messages")),
+            (r#"{"model":"m","messages":"hi"}"#, Endpoint::ChatCompletions, Some("messages")),
+            (r#"{"model":"m","input":""}"#, Endpoint::Embeddings, Some("input")),
             (r#"{"model":"m"}"#, Endpoint::Embeddings, Some("input")),
         ] {
             let error = JsonRequest::look(Bytes::copy_from_slice(json.as_bytes()), endpoint)

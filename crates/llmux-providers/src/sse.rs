@@ -50,11 +50,7 @@ struct Scan {
 
 impl Default for Scan {
     fn default() -> Self {
-        Self {
-            position: 0,
-            line_empty: true,
-            after_cr: false,
-        }
+        Self { position: 0, line_empty: true, after_cr: false }
     }
 }
 
@@ -144,22 +140,13 @@ impl Framer {
     ) -> Result<(), E> {
         let rest = std::mem::take(&mut self.rest);
         self.scan = Scan::default();
-        if rest.is_empty() {
-            Ok(())
-        } else {
-            on_frame(&Frame::parse(&rest))
-        }
+        if rest.is_empty() { Ok(()) } else { on_frame(&Frame::parse(&rest)) }
     }
 }
 
 impl<'a> Frame<'a> {
     fn parse(raw: &'a [u8]) -> Self {
-        let mut frame = Frame {
-            raw,
-            event: None,
-            data: None,
-            data_range: None,
-        };
+        let mut frame = Frame { raw, event: None, data: None, data_range: None };
         let mut start = 0;
         while start < raw.len() {
             let end =

@@ -65,10 +65,7 @@ impl Endpoint {
 
     /// Tells whether an unstreamed answer is always JSON.
     pub const fn answers_json(self) -> bool {
-        !matches!(
-            self,
-            Self::AudioSpeech | Self::AudioTranscriptions | Self::AudioTranslations
-        )
+        !matches!(self, Self::AudioSpeech | Self::AudioTranscriptions | Self::AudioTranslations)
     }
 }
 
@@ -124,15 +121,9 @@ impl Target<'_> {
             });
         }
         if self.base_url.ends_with("/models") {
-            return Ok(versioned(
-                self.base_url,
-                self.api_version.unwrap_or("2024-05-01-preview"),
-            ));
+            return Ok(versioned(self.base_url, self.api_version.unwrap_or("2024-05-01-preview")));
         }
-        let root = self
-            .base_url
-            .strip_suffix("/openai")
-            .unwrap_or(self.base_url);
+        let root = self.base_url.strip_suffix("/openai").unwrap_or(self.base_url);
         match self.api_version {
             Some("v1") => Ok(format!("{root}/openai/v1/{path}")),
             Some(version @ ("preview" | "latest")) => {
@@ -159,22 +150,18 @@ impl Target<'_> {
         credential: &str,
     ) -> Result<(HeaderName, HeaderValue), http::header::InvalidHeaderValue> {
         let (name, mut value) = match self.vendor.dialect {
-            Dialect::OpenAi => (
-                AUTHORIZATION,
-                HeaderValue::try_from(format!("Bearer {credential}"))?,
-            ),
-            Dialect::Azure => (
-                HeaderName::from_static("api-key"),
-                HeaderValue::try_from(credential)?,
-            ),
-            Dialect::Anthropic => (
-                HeaderName::from_static("x-api-key"),
-                HeaderValue::try_from(credential)?,
-            ),
-            Dialect::Gemini => (
-                HeaderName::from_static("x-goog-api-key"),
-                HeaderValue::try_from(credential)?,
-            ),
+            Dialect::OpenAi => {
+                (AUTHORIZATION, HeaderValue::try_from(format!("Bearer {credential}"))?)
+            }
+            Dialect::Azure => {
+                (HeaderName::from_static("api-key"), HeaderValue::try_from(credential)?)
+            }
+            Dialect::Anthropic => {
+                (HeaderName::from_static("x-api-key"), HeaderValue::try_from(credential)?)
+            }
+            Dialect::Gemini => {
+                (HeaderName::from_static("x-goog-api-key"), HeaderValue::try_from(credential)?)
+            }
         };
         value.set_sensitive(true);
         Ok((name, value))
@@ -218,26 +205,13 @@ mod tests {
         endpoint: Endpoint,
     ) -> String {
         let vendor = vendor(name).expect("known");
-        Target {
-            vendor,
-            base_url,
-            api_version: version,
-            model,
-        }
-        .url(endpoint)
-        .expect("supported")
+        Target { vendor, base_url, api_version: version, model }.url(endpoint).expect("supported")
     }
 
     #[test]
     fn compatible_vendors_get_the_path_below_their_base_url() {
         assert_eq!(
-            url(
-                "groq",
-                "https://api.groq.com/openai/v1",
-                None,
-                "m",
-                Endpoint::ChatCompletions
-            ),
+            url("groq", "https://api.groq.com/openai/v1", None, "m", Endpoint::ChatCompletions),
             "https://api.groq.com/openai/v1/chat/completions"
         );
     }
@@ -255,13 +229,7 @@ mod tests {
             "https://r.openai.azure.com/openai/deployments/my%2Fdep%201/embeddings?api-version=2024-06-01"
         );
         assert_eq!(
-            url(
-                "azure",
-                "https://r.openai.azure.com/openai",
-                None,
-                "d",
-                Endpoint::ChatCompletions
-            ),
+            url("azure", "https://r.openai.azure.com/openai", None, "d", Endpoint::ChatCompletions),
             "https://r.openai.azure.com/openai/deployments/d/chat/completions?api-version=2024-10-21"
         );
     }
@@ -269,13 +237,7 @@ mod tests {
     #[test]
     fn azures_responses_are_not_per_deployment() {
         assert_eq!(
-            url(
-                "azure",
-                "https://r.openai.azure.com",
-                None,
-                "d",
-                Endpoint::Responses
-            ),
+            url("azure", "https://r.openai.azure.com", None, "d", Endpoint::Responses),
             "https://r.openai.azure.com/openai/responses?api-version=2025-03-01-preview"
         );
     }
@@ -283,13 +245,7 @@ mod tests {
     #[test]
     fn azures_other_families_are_known_by_their_base_url() {
         assert_eq!(
-            url(
-                "azure",
-                "https://r.openai.azure.com/openai/v1",
-                None,
-                "d",
-                Endpoint::Responses
-            ),
+            url("azure", "https://r.openai.azure.com/openai/v1", None, "d", Endpoint::Responses),
             "https://r.openai.azure.com/openai/v1/responses"
         );
         assert_eq!(
@@ -318,12 +274,7 @@ mod tests {
     fn other_dialects_are_not_relayed() {
         for name in ["anthropic", "gemini"] {
             let vendor = vendor(name).expect("known");
-            let target = Target {
-                vendor,
-                base_url: "https://x",
-                api_version: None,
-                model: "m",
-            };
+            let target = Target { vendor, base_url: "https://x", api_version: None, model: "m" };
             assert_eq!(target.url(Endpoint::ChatCompletions), Err(Unsupported));
         }
     }
@@ -338,12 +289,7 @@ mod tests {
             (Some("2025-01-01-preview"), true),
             (Some("preview"), true),
         ] {
-            let target = Target {
-                vendor,
-                base_url: "https://x",
-                api_version: version,
-                model: "m",
-            };
+            let target = Target { vendor, base_url: "https://x", api_version: version, model: "m" };
             assert_eq!(target.takes_stream_options(), takes, "{version:?}");
         }
     }

@@ -66,18 +66,12 @@ const fn compatible(name: &'static str, base_url: &'static str) -> Vendor {
 
 /// An OpenAI-compatible vendor whose URL contains the customer's account or workspace.
 const fn account(name: &'static str) -> Vendor {
-    Vendor {
-        base_url: None,
-        ..compatible(name, "")
-    }
+    Vendor { base_url: None, ..compatible(name, "") }
 }
 
 /// An OpenAI-compatible server on one's own machine.
 const fn local(name: &'static str, base_url: &'static str) -> Vendor {
-    Vendor {
-        key_required: false,
-        ..compatible(name, base_url)
-    }
+    Vendor { key_required: false, ..compatible(name, base_url) }
 }
 
 static VENDORS: &[Vendor] = &[
@@ -114,11 +108,7 @@ static VENDORS: &[Vendor] = &[
     Vendor {
         dialect: Dialect::Gemini,
         key_variables: &["GOOGLE_API_KEY", "GEMINI_API_KEY"],
-        models: &[
-            "gemini-2.5-pro",
-            "gemini-2.5-flash",
-            "gemini-2.5-flash-lite",
-        ],
+        models: &["gemini-2.5-pro", "gemini-2.5-flash", "gemini-2.5-flash-lite"],
         ..compatible("gemini", "https://generativelanguage.googleapis.com")
     },
     // The built-in fake vendor: without a `base_url` the server starts one in its own process.
@@ -178,17 +168,11 @@ mod tests {
     fn names_are_unique_and_urls_have_no_trailing_slash() {
         for (index, vendor) in VENDORS.iter().enumerate() {
             assert!(
-                VENDORS[..index]
-                    .iter()
-                    .all(|other| other.name != vendor.name),
+                VENDORS[..index].iter().all(|other| other.name != vendor.name),
                 "{}",
                 vendor.name
             );
-            assert!(
-                vendor.base_url.is_none_or(|url| !url.ends_with('/')),
-                "{}",
-                vendor.name
-            );
+            assert!(vendor.base_url.is_none_or(|url| !url.ends_with('/')), "{}", vendor.name);
         }
     }
 

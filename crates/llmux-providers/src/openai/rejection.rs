@@ -29,12 +29,7 @@ impl Rejection {
         let error = error_object(value.as_ref(), status);
         let class = classify(status, &error);
         let body = envelope(&body, &error);
-        Self {
-            class,
-            status,
-            error,
-            body,
-        }
+        Self { class, status, error, body }
     }
 
     /// Explains an error object that came inside a stream.
@@ -43,12 +38,7 @@ impl Rejection {
         let error = error_object(Some(value), status);
         let class = classify(status, &error);
         let body = envelope(&[], &error);
-        Self {
-            class,
-            status,
-            error,
-            body,
-        }
+        Self { class, status, error, body }
     }
 }
 
@@ -74,16 +64,12 @@ fn classify(status: u16, error: &ErrorObject) -> FailureClass {
 /// Finds the status that an error in a stream stands for: a number it carries, else by its words.
 fn stream_status(value: &Value) -> u16 {
     let error = value.get("error").unwrap_or(value);
-    let number = [
-        error.get("status_code"),
-        error.get("code"),
-        error.get("status"),
-        value.get("status"),
-    ]
-    .into_iter()
-    .flatten()
-    .filter_map(|found| found.as_u64().or_else(|| found.as_str()?.parse().ok()))
-    .find(|number| (400..=599).contains(number));
+    let number =
+        [error.get("status_code"), error.get("code"), error.get("status"), value.get("status")]
+            .into_iter()
+            .flatten()
+            .filter_map(|found| found.as_u64().or_else(|| found.as_str()?.parse().ok()))
+            .find(|number| (400..=599).contains(number));
     if let Some(number) = number {
         return u16::try_from(number).unwrap_or(500);
     }
@@ -122,34 +108,19 @@ fn error_object(value: Option<&Value>, status: u16) -> ErrorObject {
         Value::Object(_) | Value::Array(_) => Some(found.to_string()),
         _ => None,
     };
-    let message = [
-        error.get("message"),
-        value.get("error"),
-        value.get("detail"),
-        value.get("Message"),
-    ]
-    .into_iter()
-    .flatten()
-    .find_map(text)
-    .unwrap_or_else(|| format!("the provider answered with status {status}"));
+    let message =
+        [error.get("message"), value.get("error"), value.get("detail"), value.get("Message")]
+            .into_iter()
+            .flatten()
+            .find_map(text)
+            .unwrap_or_else(|| format!("the provider answered with status {status}"));
     let kind = match error.get("type").and_then(Value::as_str) {
         Some(kind) if !kind.is_empty() => kind,
         _ => default_kind(status),
     };
-    let code = error
-        .get("code")
-        .filter(|code| code.is_string() || code.is_number())
-        .cloned();
-    let param = error
-        .get("param")
-        .and_then(Value::as_str)
-        .map(str::to_owned);
-    ErrorObject {
-        message,
-        kind: kind.to_owned(),
-        param,
-        code,
-    }
+    let code = error.get("code").filter(|code| code.is_string() || code.is_number()).cloned();
+    let param = error.get("param").and_then(Value::as_str).map(str::to_owned);
+    ErrorObject { message, kind: kind.to_owned(), param, code }
 }
 
 const fn default_kind(status: u16) -> &'static str {
@@ -243,10 +214,7 @@ mod tests {
     fn other_shapes_become_an_envelope() {
         for (body, message) in [
             (r#"{"error":"model 'x' not found"}"#, "model 'x' not found"),
-            (
-                r#"{"code":"invalid-argument","error":"Incorrect API key"}"#,
-                "Incorrect API key",
-            ),
+            (r#"{"code":"invalid-argument","error":"Incorrect API key"}"#, "Incorrect API key"),
             (r#"{"detail":"Unauthorized"}"#, "Unauthorized"),
             (r#"{"detail":[{"loc":["body"]}]}"#, r#"[{"loc":["body"]}]"#),
             (r#"{"message":"too many tokens"}"#, "too many tokens"),
@@ -290,22 +258,10 @@ mod tests {
     #[test]
     fn errors_in_streams_find_their_status() {
         for (error, status) in [
-            (
-                serde_json::json!({"error": {"message": "m", "code": 400}}),
-                400,
-            ),
-            (
-                serde_json::json!({"error": {"message": "m", "status_code": 429}}),
-                429,
-            ),
-            (
-                serde_json::json!({"error": {"message": "m", "type": "server_error"}}),
-                500,
-            ),
-            (
-                serde_json::json!({"error": {"message": "m", "code": "rate_limit_exceeded"}}),
-                429,
-            ),
+            (serde_json::json!({"error": {"message": "m", "code": 400}}), 400),
+            (serde_json::json!({"error": {"message": "m", "status_code": 429}}), 429),
+            (serde_json::json!({"error": {"message": "m", "type": "server_error"}}), 500),
+            (serde_json::json!({"error": {"message": "m", "code": "rate_limit_exceeded"}}), 429),
             (
                 serde_json::json!({"type": "error", "code": "server_error", "message": "m", "param": null}),
                 500,

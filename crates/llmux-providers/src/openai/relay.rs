@@ -109,10 +109,7 @@ impl Relay {
             finish_reason: None,
             last: None,
         };
-        Self {
-            framer: Framer::default(),
-            events,
-        }
+        Self { framer: Framer::default(), events }
     }
 
     /// Takes bytes, split anywhere, and appends to `out` what the client gets of the events they complete.
@@ -121,8 +118,7 @@ impl Relay {
     /// [`StreamFailure`]; what stands in `out` by then came before the failure.
     pub fn feed(&mut self, bytes: &[u8], out: &mut BytesMut) -> Result<Progress, StreamFailure> {
         let events = &mut self.events;
-        self.framer
-            .feed::<StreamFailure>(bytes, |frame| events.on_frame(frame, out))?;
+        self.framer.feed::<StreamFailure>(bytes, |frame| events.on_frame(frame, out))?;
         Ok(self.events.progress)
     }
 
@@ -163,10 +159,8 @@ impl Relay {
         if let Some(last) = &events.last {
             return last.clone();
         }
-        let usage = events
-            .usage
-            .as_deref()
-            .and_then(|text| serde_json::from_str::<Value>(text).ok());
+        let usage =
+            events.usage.as_deref().and_then(|text| serde_json::from_str::<Value>(text).ok());
         Summary {
             usage: usage.as_ref().map(Usage::from_openai),
             finish_reason: events.finish_reason.clone(),
@@ -191,10 +185,7 @@ impl Relay {
 
 impl Events {
     const fn has_done_marker(&self) -> bool {
-        matches!(
-            self.endpoint,
-            Endpoint::ChatCompletions | Endpoint::Completions
-        )
+        matches!(self.endpoint, Endpoint::ChatCompletions | Endpoint::Completions)
     }
 
     fn on_frame(&mut self, frame: &Frame<'_>, out: &mut BytesMut) -> Result<(), StreamFailure> {
@@ -202,11 +193,7 @@ impl Events {
             return Ok(());
         }
         let hidden = std::mem::take(&mut self.hidden);
-        let Some(data) = frame
-            .data
-            .as_deref()
-            .filter(|data| !data.trim_ascii().is_empty())
-        else {
+        let Some(data) = frame.data.as_deref().filter(|data| !data.trim_ascii().is_empty()) else {
             if hidden && frame.raw == b"\n" {
                 return Ok(());
             }
@@ -215,10 +202,9 @@ impl Events {
         };
         if data.trim_ascii() == b"[DONE]" {
             out.put_slice(frame.raw);
-            if frame.raw.ends_with(b"") {
+            if frame.raw.ends_with(b"\r") {
                 // Its LF is still to come, and will find the stream ended.
-                out.put_u8(b'
-');
+                out.put_u8(b'\n');
             }
             self.progress = Progress { output: true, ended: self.has_done_marker() };
             return Ok(());
@@ -236,30 +222,20 @@ impl Events {
         }
         if chunk.error.is_some() || frame.event == Some(b"error") {
             let value = serde_json::from_slice(data).unwrap_or_default();
-            return Err(StreamFailure::Rejected(Box::new(Rejection::from_stream(
-                &value,
-            ))));
+            return Err(StreamFailure::Rejected(Box::new(Rejection::from_stream(&value))));
         }
         let empty = self.note_choices(&chunk);
         if self.hide_usage && empty && chunk.usage.is_some() {
             self.hidden = true;
             return Ok(());
         }
-        let names: Vec<_> = chunk
-            .model
-            .map(|raw| span(data, raw.get()))
-            .into_iter()
-            .collect();
+        let names: Vec<_> = chunk.model.map(|raw| span(data, raw.get())).into_iter().collect();
         self.forward(frame, data, &names, out);
         Ok(())
     }
 
     fn note_usage(&mut self, chunk: &Chunk<'_>) {
-        if let Some(usage) = chunk
-            .usage
-            .map(RawValue::get)
-            .filter(|text| text.starts_with('{'))
-        {
+        if let Some(usage) = chunk.usage.map(RawValue::get).filter(|text| text.starts_with('{')) {
             let kept = self.usage.get_or_insert_default();
             kept.clear();
             kept.push_str(usage);
@@ -295,10 +271,8 @@ impl Events {
                 }
             }
             if !self.progress.output {
-                self.progress.output = [choice.delta, choice.text]
-                    .into_iter()
-                    .flatten()
-                    .any(has_output);
+                self.progress.output =
+                    [choice.delta, choice.text].into_iter().flatten().any(has_output);
             }
         }
         choices.is_empty()
@@ -316,11 +290,7 @@ impl Events {
         let failed = kind == "response.failed";
         if failed || kind == "error" || frame.event == Some(b"error") {
             let value: Value = serde_json::from_slice(data).unwrap_or_default();
-            let error = if failed {
-                value.get("response").unwrap_or(&value)
-            } else {
-                &value
-            };
+            let error = if failed { value.get("response").unwrap_or(&value) } else { &value };
             let rejection = Box::new(Rejection::from_stream(error));
             if !self.progress.output {
                 return Err(StreamFailure::Rejected(rejection));
@@ -402,9 +372,9 @@ impl Events {
 /// Tells whether a delta has anything but a role.
 fn has_output(delta: &RawValue) -> bool {
     match serde_json::from_str::<Value>(delta.get()) {
-        Ok(Value::Object(members)) => members
-            .iter()
-            .any(|(name, value)| name != "role" && has_content(value)),
+        Ok(Value::Object(members)) => {
+            members.iter().any(|(name, value)| name != "role" && has_content(value))
+        }
         Ok(value) => has_content(&value),
         Err(_) => true,
     }

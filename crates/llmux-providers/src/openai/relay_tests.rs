@@ -21,11 +21,7 @@ fn run(endpoint: Endpoint, hide_usage: bool, pieces: &[&[u8]]) -> Run {
     if result.is_ok() {
         result = relay.finish(&mut out);
     }
-    Run {
-        out: String::from_utf8(out.to_vec()).expect("text"),
-        result,
-        relay,
-    }
+    Run { out: String::from_utf8(out.to_vec()).expect("text"), result, relay }
 }
 
 fn chat(stream: &str) -> Run {
@@ -112,10 +108,7 @@ fn a_stream_without_its_end_failed() {
 fn roles_and_empty_shells_are_no_output() {
     for (delta, output) in [
         (r#"{"role":"assistant","content":""}"#, false),
-        (
-            r#"{"role":"assistant","content":null,"refusal":null,"tool_calls":[]}"#,
-            false,
-        ),
+        (r#"{"role":"assistant","content":null,"refusal":null,"tool_calls":[]}"#, false),
         (r#"{"function_call":{"name":"","arguments":""}}"#, false),
         ("{}", false),
         (r#"{"content":" "}"#, true),
@@ -129,17 +122,13 @@ fn roles_and_empty_shells_are_no_output() {
         let event = format!(
             "data: {{\"choices\":[{{\"index\":0,\"delta\":{delta},\"finish_reason\":null}}]}}\n\n"
         );
-        let progress = relay
-            .feed(event.as_bytes(), &mut BytesMut::new())
-            .expect("fine");
+        let progress = relay.feed(event.as_bytes(), &mut BytesMut::new()).expect("fine");
         assert_eq!(progress.output, output, "{delta}");
     }
     let azure = "data: {\"choices\":[],\"model\":\"\",\"prompt_filter_results\":[]}\n\n";
     let mut relay = Relay::new(Endpoint::ChatCompletions, "m", true);
     assert_eq!(
-        relay
-            .feed(azure.as_bytes(), &mut BytesMut::new())
-            .expect("fine"),
+        relay.feed(azure.as_bytes(), &mut BytesMut::new()).expect("fine"),
         Progress::default()
     );
 }
@@ -155,9 +144,7 @@ fn errors_inside_the_stream_are_failures() {
         (with_choices, FailureClass::RateLimited),
     ] {
         let run = chat(&stream(&[TEXT, event, DONE], "\n\n"));
-        let Err(StreamFailure::Rejected(rejection)) = run.result else {
-            unreachable!("{event}")
-        };
+        let Err(StreamFailure::Rejected(rejection)) = run.result else { unreachable!("{event}") };
         assert_eq!(rejection.error.message, "boom");
         assert_eq!(rejection.class, class);
         assert!(run.out.contains("hé") && !run.out.contains("boom") && !run.out.contains("[DONE]"));
@@ -180,12 +167,7 @@ fn data_of_several_lines_is_one_event() {
         "\n\n",
     ));
     run.result.expect("whole");
-    assert!(
-        run.out
-            .starts_with("data: {\"model\":\"fast\",\ndata: \"choices\""),
-        "{}",
-        run.out
-    );
+    assert!(run.out.starts_with("data: {\"model\":\"fast\",\ndata: \"choices\""), "{}", run.out);
 }
 
 const CREATED: &str = "event: response.created\ndata: {\"type\":\"response.created\",\"response\":{\"id\":\"r\",\"model\":\"up\",\"status\":\"in_progress\"}}";
@@ -200,20 +182,13 @@ fn responses_end_with_their_own_event() {
     assert_eq!(run.out, whole.replace("\"up\"", "\"fast\""));
     let summary = run.relay.summary();
     assert_eq!(summary.finish_reason.as_deref(), Some("stop"));
-    assert_eq!(
-        summary.usage.and_then(|usage| usage.completion_tokens),
-        Some(2)
-    );
+    assert_eq!(summary.usage.and_then(|usage| usage.completion_tokens), Some(2));
 }
 
 #[test]
 fn responses_fail_when_they_say_so_or_stop_early() {
     let failed = "event: response.failed\ndata: {\"type\":\"response.failed\",\"response\":{\"status\":\"failed\",\"error\":{\"code\":\"rate_limit_exceeded\",\"message\":\"slow\"}}}";
-    let early = run(
-        Endpoint::Responses,
-        true,
-        &[stream(&[CREATED, failed], "\n\n").as_bytes()],
-    );
+    let early = run(Endpoint::Responses, true, &[stream(&[CREATED, failed], "\n\n").as_bytes()]);
     let Err(StreamFailure::Rejected(rejection)) = early.result else {
         unreachable!("before output")
     };
@@ -222,18 +197,11 @@ fn responses_fail_when_they_say_so_or_stop_early() {
         (FailureClass::RateLimited, "slow")
     );
 
-    let late = run(
-        Endpoint::Responses,
-        true,
-        &[stream(&[CREATED, DELTA, failed], "\n\n").as_bytes()],
-    );
+    let late =
+        run(Endpoint::Responses, true, &[stream(&[CREATED, DELTA, failed], "\n\n").as_bytes()]);
     assert!(matches!(late.result, Err(StreamFailure::Told(_))));
     assert!(late.out.contains("response.failed"));
 
-    let cut = run(
-        Endpoint::Responses,
-        true,
-        &[stream(&[CREATED, DELTA], "\n\n").as_bytes()],
-    );
+    let cut = run(Endpoint::Responses, true, &[stream(&[CREATED, DELTA], "\n\n").as_bytes()]);
     assert!(matches!(cut.result, Err(StreamFailure::Truncated)));
 }

@@ -58,38 +58,17 @@ impl Reply {
         let Ok(fields) = serde_json::from_slice::<Fields<'_>>(&body) else {
             return Self::look_leniently(body, endpoint);
         };
-        let models = fields
-            .model
-            .map(|raw| span(&body, raw.get()))
-            .into_iter()
-            .collect();
-        let usage = fields
-            .usage
-            .and_then(|raw| serde_json::from_str::<Value>(raw.get()).ok());
+        let models = fields.model.map(|raw| span(&body, raw.get())).into_iter().collect();
+        let usage = fields.usage.and_then(|raw| serde_json::from_str::<Value>(raw.get()).ok());
         let finish_reason = if endpoint == Endpoint::Responses {
             let status = fields.status.as_ref().and_then(Value::as_str);
-            let called = fields
-                .output
-                .iter()
-                .flatten()
-                .any(|item| is_call(item.kind.as_deref()));
+            let called = fields.output.iter().flatten().any(|item| is_call(item.kind.as_deref()));
             responses_finish(status, fields.incomplete_details.as_ref(), called)
         } else {
-            fields
-                .choices
-                .and_then(|choices| choices.into_iter().next()?.finish_reason)
+            fields.choices.and_then(|choices| choices.into_iter().next()?.finish_reason)
         };
-        let usage = usage
-            .filter(Value::is_object)
-            .map(|usage| Usage::from_openai(&usage));
-        Ok(Self {
-            models,
-            summary: Summary {
-                usage,
-                finish_reason,
-            },
-            body,
-        })
+        let usage = usage.filter(Value::is_object).map(|usage| Usage::from_openai(&usage));
+        Ok(Self { models, summary: Summary { usage, finish_reason }, body })
     }
 
     /// The same for answers whose fields have other types than OpenAI's.
@@ -100,11 +79,7 @@ impl Reply {
             .into_iter()
             .map(|member| member.value)
             .collect();
-        Ok(Self {
-            models,
-            summary: summary(&value, endpoint),
-            body,
-        })
+        Ok(Self { models, summary: summary(&value, endpoint), body })
     }
 
     /// Returns usage and finish reason.
@@ -136,31 +111,18 @@ pub(super) fn renamed(
 
 /// Reads the summary out of a whole answer.
 pub(super) fn summary(answer: &Value, endpoint: Endpoint) -> Summary {
-    let usage = answer
-        .get("usage")
-        .filter(|usage| usage.is_object())
-        .map(Usage::from_openai);
+    let usage = answer.get("usage").filter(|usage| usage.is_object()).map(Usage::from_openai);
     let finish_reason = if endpoint == Endpoint::Responses {
-        let called = answer
-            .get("output")
-            .and_then(Value::as_array)
-            .is_some_and(|items| {
-                items
-                    .iter()
-                    .any(|item| is_call(item.get("type").and_then(Value::as_str)))
-            });
+        let called = answer.get("output").and_then(Value::as_array).is_some_and(|items| {
+            items.iter().any(|item| is_call(item.get("type").and_then(Value::as_str)))
+        });
         let status = answer.get("status").and_then(Value::as_str);
         responses_finish(status, answer.get("incomplete_details"), called)
     } else {
-        let reason = answer
-            .pointer("/choices/0/finish_reason")
-            .and_then(Value::as_str);
+        let reason = answer.pointer("/choices/0/finish_reason").and_then(Value::as_str);
         reason.map(str::to_owned)
     };
-    Summary {
-        usage,
-        finish_reason,
-    }
+    Summary { usage, finish_reason }
 }
 
 fn is_call(kind: Option<&str>) -> bool {
@@ -197,15 +159,9 @@ mod tests {
     fn only_the_models_name_changes() {
         let json = "{ \"id\":\"m\", \"model\" : \"gpt-4o-2024\",\"choices\":[{\"message\":{\"model\":\"x\"},\"finish_reason\":\"stop\"}] }\n";
         let reply = look(json, Endpoint::ChatCompletions);
-        assert_eq!(
-            reply.with_model("fast"),
-            json.replace("gpt-4o-2024", "fast")
-        );
+        assert_eq!(reply.with_model("fast"), json.replace("gpt-4o-2024", "fast"));
         assert_eq!(reply.summary().finish_reason.as_deref(), Some("stop"));
-        assert_eq!(
-            look("{\"data\":[]}", Endpoint::Embeddings).with_model("m"),
-            "{\"data\":[]}"
-        );
+        assert_eq!(look("{\"data\":[]}", Endpoint::Embeddings).with_model("m"), "{\"data\":[]}");
     }
 
     #[test]
@@ -214,24 +170,15 @@ mod tests {
         let reply = look(json, Endpoint::ChatCompletions);
         assert_eq!(*reply.summary(), Summary::default());
         assert_eq!(reply.with_model("b"), json.replace("\"a\"", "\"b\""));
-        Reply::look(
-            Bytes::from_static(b"{\"model\":"),
-            Endpoint::ChatCompletions,
-        )
-        .expect_err("cut off");
+        Reply::look(Bytes::from_static(b"{\"model\":"), Endpoint::ChatCompletions)
+            .expect_err("cut off");
     }
 
     #[test]
     fn responses_end_in_the_words_of_chat() {
         for (json, reason) in [
-            (
-                r#"{"status":"completed","output":[{"type":"message"}]}"#,
-                Some("stop"),
-            ),
-            (
-                r#"{"status":"completed","output":[{"type":"function_call"}]}"#,
-                Some("tool_calls"),
-            ),
+            (r#"{"status":"completed","output":[{"type":"message"}]}"#, Some("stop")),
+            (r#"{"status":"completed","output":[{"type":"function_call"}]}"#, Some("tool_calls")),
             (
                 r#"{"status":"incomplete","incomplete_details":{"reason":"max_output_tokens"}}"#,
                 Some("length"),
@@ -240,16 +187,10 @@ mod tests {
                 r#"{"status":"incomplete","incomplete_details":{"reason":"content_filter"}}"#,
                 Some("content_filter"),
             ),
-            (
-                r#"{"status":"failed","error":{"code":"server_error"}}"#,
-                None,
-            ),
+            (r#"{"status":"failed","error":{"code":"server_error"}}"#, None),
         ] {
             assert_eq!(
-                look(json, Endpoint::Responses)
-                    .summary()
-                    .finish_reason
-                    .as_deref(),
+                look(json, Endpoint::Responses).summary().finish_reason.as_deref(),
                 reason,
                 "{json}"
             );
