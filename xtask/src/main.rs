@@ -1,2 +1,54 @@
 //! The project's tasks: `cargo xtask <task>`.
-fn main() {}
+
+mod test;
+mod workspace;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+/// What a task answers: whether all is well, or why it could not run.
+type Outcome = Result<bool, String>;
+
+const USAGE: &str = "\
+usage: cargo xtask <task>
+
+  test [--only STEP]    runs every check and every test; the last line is `N passed, N failed`
+                        steps: fmt, clippy, tidy, rust, sdk
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match arguments.as_slice() {
+        ["test"] => test::run(None),
+        ["test", "--only", step] => test::run(Some(step)),
+        ["help" | "--help" | "-h"] => {
+            say(USAGE);
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            complain(USAGE);
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(message) => {
+            complain(&format!("error: {message}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints a line. A closed pipe is no reason to stop a task half-way.
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{}", text.trim_end_matches('\n'));
+    let _ = out.flush();
+}
+
+/// Prints a line to standard error.
+fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{}", text.trim_end_matches('\n'));
+}
