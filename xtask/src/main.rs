@@ -1,5 +1,6 @@
 //! The project's tasks: `cargo xtask <task>`.
 
+mod prices;
 mod test;
 mod workspace;
 
@@ -14,6 +15,9 @@ usage: cargo xtask <task>
 
   test [--only STEP]    runs every check and every test; the last line is `N passed, N failed`
                         steps: fmt, clippy, tidy, rust, sdk
+  prices --from FILE    makes crates/llmux-types/data/model-prices.tsv from a price map in LiteLLM's format; one is
+                        `litellm/model_prices_and_context_window_backup.json` in the wheel of the Python package
+                        litellm (name its version in the NOTICE beside the table)
 ";
 
 fn main() -> ExitCode {
@@ -22,6 +26,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.as_slice() {
         ["test"] => test::run(None),
         ["test", "--only", step] => test::run(Some(step)),
+        ["prices", "--from", source] => prices::run(source),
         ["help" | "--help" | "-h"] => {
             say(USAGE);
             return ExitCode::SUCCESS;
