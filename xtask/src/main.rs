@@ -2,6 +2,7 @@
 
 mod prices;
 mod test;
+mod tidy;
 mod workspace;
 
 use std::io::Write as _;
@@ -15,6 +16,7 @@ usage: cargo xtask <task>
 
   test [--only STEP]    runs every check and every test; the last line is `N passed, N failed`
                         steps: fmt, clippy, tidy, rust, sdk
+  tidy                  checks the crate graph, licences, manifests, sources and links
   prices --from FILE    makes crates/llmux-types/data/model-prices.tsv from a price map in LiteLLM's format; one is
                         `litellm/model_prices_and_context_window_backup.json` in the wheel of the Python package
                         litellm (name its version in the NOTICE beside the table)
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.as_slice() {
         ["test"] => test::run(None),
         ["test", "--only", step] => test::run(Some(step)),
+        ["tidy"] => tidy::run(),
         ["prices", "--from", source] => prices::run(source),
         ["help" | "--help" | "-h"] => {
             say(USAGE);

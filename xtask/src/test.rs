@@ -101,7 +101,7 @@ fn clippy() -> Result<Count, String> {
 }
 
 fn tidy() -> Result<Count, String> {
-    Ok(Count::of_check(true))
+    Ok(Count::of_check(crate::tidy::run()?))
 }
 
 fn rust() -> Result<Count, String> {
