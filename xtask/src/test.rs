@@ -134,7 +134,7 @@ fn sdk() -> Result<Count, String> {
                 "pytest",
                 "tests/sdk",
                 "-q",
-                "-rA",
+                "-rfE",
                 "--color=no",
                 "-p",
                 "no:cacheprovider",

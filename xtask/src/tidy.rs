@@ -39,7 +39,7 @@ pub(crate) fn run() -> Outcome {
     findings.iter().for_each(|finding| complain(finding));
     say(&match findings.len() {
         0 => format!("{} files are tidy", paths.len()),
-        number => format!("{number} findings"),
+        number => format!("findings: {number}"),
     });
     Ok(findings.is_empty())
 }
