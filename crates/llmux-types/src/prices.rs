@@ -70,9 +70,7 @@ impl ModelInfo {
     /// Prices inside lists and maps have a path for a name, as in `tiered_pricing.0.input_cost_per_token`. A tier holds
     /// for requests of `tiered_pricing.0.range.0` to `tiered_pricing.0.range.1` input tokens.
     pub fn other_price(&self, name: &str) -> Option<u64> {
-        self.other_prices()
-            .find(|(other, _)| *other == name)
-            .map(|(_, price)| price)
+        self.other_prices().find(|(other, _)| *other == name).map(|(_, price)| price)
     }
 
     /// Returns all prices that have no field here, sorted by name; see [`ModelInfo::other_price`].
@@ -141,9 +139,7 @@ pub fn model_info(key: &str) -> Option<ModelInfo> {
             .iter()
             .rposition(|byte| *byte == b'\n')
             .map_or(0, |at| at + 1);
-        let end = rest[start..]
-            .find('\n')
-            .map_or(rest.len(), |length| start + length);
+        let end = rest[start..].find('\n').map_or(rest.len(), |length| start + length);
         let row = &rest[start..end];
         match key.cmp(row.split('\t').next().unwrap_or_default()) {
             std::cmp::Ordering::Equal => return ModelInfo::parse(row),
@@ -176,17 +172,14 @@ const VENDORS: &[(&str, &str, &[&str])] = &[
     ("azure", "azure", &["azure", "azure_text"]),
     ("cohere", "cohere", &["cohere", "cohere_chat"]),
     ("featherless", "featherless_ai", &["featherless_ai"]),
-    (
-        "fireworks",
-        "fireworks_ai",
-        &["fireworks_ai", "fireworks_ai-embedding-models"],
-    ),
+    ("fireworks", "fireworks_ai", &["fireworks_ai", "fireworks_ai-embedding-models"]),
     ("jina", "jina_ai", &["jina_ai"]),
     ("lambda", "lambda_ai", &["lambda_ai"]),
     ("nvidia", "nvidia_nim", &["nvidia_nim"]),
     ("openai", "openai", &["openai", "text-completion-openai"]),
     ("qwen", "dashscope", &["dashscope"]),
     ("together", "together_ai", &["together_ai"]),
+    ("vercel", "vercel_ai_gateway", &["vercel_ai_gateway"]),
     ("zhipu", "zai", &["zai"]),
 ];
 
@@ -206,11 +199,7 @@ mod tests {
             assert_eq!(row.split('\t').count(), columns, "{row}");
             let info = ModelInfo::parse(row).unwrap_or_else(|| panic!("unreadable: {row}"));
             assert_eq!(model_info(info.key), Some(info));
-            let pairs = info
-                .other
-                .split(';')
-                .filter(|pair| !pair.is_empty())
-                .count();
+            let pairs = info.other.split(';').filter(|pair| !pair.is_empty()).count();
             assert_eq!(info.other_prices().count(), pairs, "{row}");
             count += 1;
         }
@@ -219,30 +208,14 @@ mod tests {
 
     #[test]
     fn rows_are_sorted_and_unique() {
-        let keys: Vec<&str> = rows()
-            .lines()
-            .filter_map(|row| row.split('\t').next())
-            .collect();
+        let keys: Vec<&str> = rows().lines().filter_map(|row| row.split('\t').next()).collect();
         assert!(keys.windows(2).all(|pair| pair[0] < pair[1]));
     }
 
     #[test]
     fn names_that_are_not_in_the_table_are_not_found() {
-        for key in [
-            "",
-            "\0",
-            "0",
-            "gpt-4",
-            "gpt-4o ",
-            "gpt-4o\t",
-            "key",
-            "zzz",
-            "\u{10ffff}",
-        ] {
-            assert!(
-                model_info(key).is_none_or(|info| info.key == key),
-                "{key:?}"
-            );
+        for key in ["", "\0", "0", "gpt-4", "gpt-4o ", "gpt-4o\t", "key", "zzz", "\u{10ffff}"] {
+            assert!(model_info(key).is_none_or(|info| info.key == key), "{key:?}");
         }
         assert_eq!(model_info("no such model"), None);
         assert_eq!(model_info(""), None);
@@ -252,30 +225,15 @@ mod tests {
     #[test]
     fn openai_prices_are_whole_pico_dollars() {
         let info = lookup("openai", "gpt-4o").unwrap();
-        assert_eq!(
-            (info.key, info.provider, info.mode),
-            ("gpt-4o", "openai", "chat")
-        );
-        assert_eq!(
-            (info.max_input_tokens, info.max_output_tokens),
-            (Some(128_000), Some(16_384))
-        );
+        assert_eq!((info.key, info.provider, info.mode), ("gpt-4o", "openai", "chat"));
+        assert_eq!((info.max_input_tokens, info.max_output_tokens), (Some(128_000), Some(16_384)));
         assert_eq!(
             (info.input, info.output, info.cache_read),
             (Some(2_500_000), Some(10_000_000), Some(1_250_000))
         );
-        assert_eq!(
-            (info.cache_write, info.reasoning, info.audio_input),
-            (None, None, None)
-        );
-        assert_eq!(
-            info.other_price("input_cost_per_token_batches"),
-            Some(1_250_000)
-        );
-        assert_eq!(
-            info.other_price("output_cost_per_token_priority"),
-            Some(17_000_000)
-        );
+        assert_eq!((info.cache_write, info.reasoning, info.audio_input), (None, None, None));
+        assert_eq!(info.other_price("input_cost_per_token_batches"), Some(1_250_000));
+        assert_eq!(info.other_price("output_cost_per_token_priority"), Some(17_000_000));
         assert_eq!(info.other_price("input_cost_per_token"), None);
         assert!(
             info.capabilities.vision
@@ -287,14 +245,8 @@ mod tests {
     #[test]
     fn anthropic_has_prices_for_both_kinds_of_cache_writes() {
         let info = lookup("anthropic", "claude-sonnet-4-5").unwrap();
-        assert_eq!(
-            (info.input, info.output),
-            (Some(3_000_000), Some(15_000_000))
-        );
-        assert_eq!(
-            (info.cache_read, info.cache_write),
-            (Some(300_000), Some(3_750_000))
-        );
+        assert_eq!((info.input, info.output), (Some(3_000_000), Some(15_000_000)));
+        assert_eq!((info.cache_read, info.cache_write), (Some(300_000), Some(3_750_000)));
         assert_eq!(info.cache_write_1h, Some(6_000_000));
     }
 
@@ -303,16 +255,10 @@ mod tests {
         let info = lookup("gemini", "gemini-2.5-pro").unwrap();
         assert_eq!(info.key, "gemini/gemini-2.5-pro");
         assert_eq!(info.input, Some(1_250_000));
-        assert_eq!(
-            info.other_price("input_cost_per_token_above_200k_tokens"),
-            Some(2_500_000)
-        );
+        assert_eq!(info.other_price("input_cost_per_token_above_200k_tokens"), Some(2_500_000));
         let info = lookup("qwen", "qwen-flash").unwrap();
         assert_eq!(info.input, None);
-        assert_eq!(
-            info.other_price("tiered_pricing.1.input_cost_per_token"),
-            Some(250_000)
-        );
+        assert_eq!(info.other_price("tiered_pricing.1.input_cost_per_token"), Some(250_000));
         assert_eq!(info.other_price("tiered_pricing.1.range.0"), Some(256_000));
     }
 
@@ -320,27 +266,16 @@ mod tests {
     fn a_price_in_other_units_is_kept() {
         let info = lookup("openai", "1024-x-1024/gpt-image-1.5").unwrap();
         assert_eq!((info.input, info.output), (None, None));
-        assert_eq!(
-            info.other_price("input_cost_per_image"),
-            Some(9_000_000_000)
-        );
+        assert_eq!(info.other_price("input_cost_per_image"), Some(9_000_000_000));
     }
 
     #[test]
     fn each_vendor_finds_its_own_models() {
         for (vendor, model, key) in [
             ("azure", "gpt-4o", "azure/gpt-4o"),
-            (
-                "azure",
-                "gpt-35-turbo-instruct",
-                "azure/gpt-35-turbo-instruct",
-            ),
+            ("azure", "gpt-35-turbo-instruct", "azure/gpt-35-turbo-instruct"),
             ("deepseek", "deepseek-chat", "deepseek/deepseek-chat"),
-            (
-                "deepseek",
-                "deepseek/deepseek-chat",
-                "deepseek/deepseek-chat",
-            ),
+            ("deepseek", "deepseek/deepseek-chat", "deepseek/deepseek-chat"),
             ("openai", "davinci-002", "davinci-002"),
             ("mistral", "codestral-2508", "mistral/codestral-2508"),
             ("zhipu", "glm-4.5", "zai/glm-4.5"),
@@ -349,6 +284,7 @@ mod tests {
             ("volcengine", "doubao-embedding", "doubao-embedding"),
             ("ollama", "codegemma", "ollama/codegemma"),
             ("xai", "grok-4.20", "xai/grok-4.20"),
+            ("vercel", "alibaba/qwen-3-14b", "vercel_ai_gateway/alibaba/qwen-3-14b"),
         ] {
             let info = lookup(vendor, model).unwrap_or_else(|| panic!("{vendor} {model}"));
             assert_eq!(info.key, key);
