@@ -12,10 +12,8 @@ use crate::{Outcome, say};
 const TABLE: &str = "crates/llmux-types/data/model-prices.tsv";
 
 /// Token counts with a column of their own.
-const LIMITS: &[(&str, &str)] = &[
-    ("max_input_tokens", "max_input_tokens"),
-    ("max_output_tokens", "max_output_tokens"),
-];
+const LIMITS: &[(&str, &str)] =
+    &[("max_input_tokens", "max_input_tokens"), ("max_output_tokens", "max_output_tokens")];
 
 /// Prices with a column of their own: the field's name in the price map, the column's name.
 const PRICES: &[(&str, &str)] = &[
@@ -23,10 +21,7 @@ const PRICES: &[(&str, &str)] = &[
     ("output_cost_per_token", "output"),
     ("cache_read_input_token_cost", "cache_read"),
     ("cache_creation_input_token_cost", "cache_write"),
-    (
-        "cache_creation_input_token_cost_above_1hr",
-        "cache_write_1h",
-    ),
+    ("cache_creation_input_token_cost_above_1hr", "cache_write_1h"),
     ("output_cost_per_reasoning_token", "reasoning"),
     ("input_cost_per_audio_token", "audio_input"),
     ("output_cost_per_audio_token", "audio_output"),
@@ -64,11 +59,8 @@ fn table(text: &str) -> Result<(String, usize), String> {
     // The format's own description, in the shape of a model.
     models.remove("sample_spec");
     let columns = LIMITS.iter().chain(PRICES).map(|(_, column)| *column);
-    let header: Vec<&str> = ["key", "provider", "mode"]
-        .into_iter()
-        .chain(columns)
-        .chain(["flags", "other"])
-        .collect();
+    let header: Vec<&str> =
+        ["key", "provider", "mode"].into_iter().chain(columns).chain(["flags", "other"]).collect();
     let mut table = header.join("\t");
     table.push('\n');
     for (key, fields) in &models {
@@ -102,16 +94,9 @@ fn row(table: &mut String, key: &str, fields: &Fields<'_>) -> Result<(), String>
         }
     }
     cells.push(
-        other
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect::<Vec<_>>()
-            .join(";"),
+        other.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(";"),
     );
-    if let Some(cell) = cells
-        .iter()
-        .find(|cell| cell.contains(|c: char| c.is_control()))
-    {
+    if let Some(cell) = cells.iter().find(|cell| cell.contains(|c: char| c.is_control())) {
         return Err(format!("control character in {cell:?}"));
     }
     let _ = writeln!(table, "{}", cells.join("\t"));
@@ -176,13 +161,10 @@ fn scaled(text: &str, scale: i32) -> Result<u64, String> {
         };
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
         let digits = format!("{whole}{fraction}");
-        let value: u128 = digits
-            .bytes()
-            .all(|b| b.is_ascii_digit())
-            .then(|| digits.parse().ok())??;
-        let power = exponent
-            .checked_add(scale)?
-            .checked_sub(i32::try_from(fraction.len()).ok()?)?;
+        let value: u128 =
+            digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())??;
+        let power =
+            exponent.checked_add(scale)?.checked_sub(i32::try_from(fraction.len()).ok()?)?;
         let factor = 10_u128.checked_pow(power.unsigned_abs());
         let result = match factor {
             Some(factor) if power >= 0 => value.checked_mul(factor)?,

@@ -17,26 +17,11 @@ struct Step {
 }
 
 const STEPS: &[Step] = &[
-    Step {
-        name: "fmt",
-        run: fmt,
-    },
-    Step {
-        name: "clippy",
-        run: clippy,
-    },
-    Step {
-        name: "tidy",
-        run: tidy,
-    },
-    Step {
-        name: "rust",
-        run: rust,
-    },
-    Step {
-        name: "sdk",
-        run: sdk,
-    },
+    Step { name: "fmt", run: fmt },
+    Step { name: "clippy", run: clippy },
+    Step { name: "tidy", run: tidy },
+    Step { name: "rust", run: rust },
+    Step { name: "sdk", run: sdk },
 ];
 
 /// Runs all steps, or the one named, each of them even if an earlier one failed. The last line printed is
@@ -49,10 +34,7 @@ pub(crate) fn run(only: Option<&str>) -> Outcome {
         return Err(format!("no step `{name}`; there are {}", names.join(", ")));
     }
     let mut done: Vec<(&str, Count, Duration)> = Vec::new();
-    for step in STEPS
-        .iter()
-        .filter(|step| only.is_none_or(|name| name == step.name))
-    {
+    for step in STEPS.iter().filter(|step| only.is_none_or(|name| name == step.name)) {
         say(&format!("--- {}", step.name));
         let start = Instant::now();
         let count = (step.run)().unwrap_or_else(|message| {
@@ -61,13 +43,8 @@ pub(crate) fn run(only: Option<&str>) -> Outcome {
         });
         done.push((step.name, count, start.elapsed()));
     }
-    let total = done
-        .iter()
-        .fold(Count::default(), |total, (_, count, _)| total + *count);
-    say(&format!(
-        "\n{:<8}{:>8}{:>8}{:>10}",
-        "step", "passed", "failed", "seconds"
-    ));
+    let total = done.iter().fold(Count::default(), |total, (_, count, _)| total + *count);
+    say(&format!("\n{:<8}{:>8}{:>8}{:>10}", "step", "passed", "failed", "seconds"));
     for (name, count, time) in &done {
         say(&format!(
             "{name:<8}{:>8}{:>8}{:>10.1}",
@@ -82,21 +59,12 @@ pub(crate) fn run(only: Option<&str>) -> Outcome {
 
 fn fmt() -> Result<Count, String> {
     component("fmt", "rustfmt")?;
-    Ok(Count::of_check(succeeds(
-        cargo().args(["fmt", "--all", "--check"]),
-    )?))
+    Ok(Count::of_check(succeeds(cargo().args(["fmt", "--all", "--check"]))?))
 }
 
 fn clippy() -> Result<Count, String> {
     component("clippy", "clippy")?;
-    let arguments = [
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--",
-        "-D",
-        "warnings",
-    ];
+    let arguments = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
     Ok(Count::of_check(succeeds(cargo().args(arguments))?))
 }
 
@@ -106,10 +74,9 @@ fn tidy() -> Result<Count, String> {
 
 fn rust() -> Result<Count, String> {
     let mut tests = Cargo::default();
-    let success = each_line(
-        cargo().args(["test", "--workspace", "--no-fail-fast"]),
-        |line| tests.line(line),
-    )?;
+    let success = each_line(cargo().args(["test", "--workspace", "--no-fail-fast"]), |line| {
+        tests.line(line)
+    })?;
     let (count, notes) = tests.finish(success);
     notes.iter().for_each(|note| complain(note));
     Ok(count)
@@ -152,11 +119,7 @@ fn sdk() -> Result<Count, String> {
 /// Makes sure that cargo has a subcommand that comes as a component of the toolchain.
 fn component(subcommand: &str, name: &str) -> Result<(), String> {
     let present = |command: &mut Command| {
-        command
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|s| s.success())
+        command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
     };
     if present(cargo().args([subcommand, "--version"])) {
         return Ok(());
@@ -167,9 +130,7 @@ fn component(subcommand: &str, name: &str) -> Result<(), String> {
     {
         return Ok(());
     }
-    Err(format!(
-        "{name} is missing; `rustup component add {name}` installs it"
-    ))
+    Err(format!("{name} is missing; `rustup component add {name}` installs it"))
 }
 
 /// Runs a program, shows its standard output as it comes, and hands over each line. Returns whether it succeeded.

@@ -24,10 +24,7 @@ pub(crate) fn run() -> Outcome {
         .iter()
         // What is not UTF-8 is no text, and what is gone from the disk is about to be gone from git.
         .filter_map(|path| {
-            Some(File {
-                path: path.clone(),
-                text: fs::read_to_string(root().join(path)).ok()?,
-            })
+            Some(File { path: path.clone(), text: fs::read_to_string(root().join(path)).ok()? })
         })
         .collect();
     let metadata = metadata(true)?;
@@ -47,19 +44,10 @@ pub(crate) fn run() -> Outcome {
 /// All files that are in git, or could be with the next commit.
 fn paths() -> Result<Vec<String>, String> {
     let owned = format!("safe.directory={}", root().display());
-    let arguments = [
-        "-c",
-        owned.as_str(),
-        "ls-files",
-        "-z",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-    ];
-    let mut paths: Vec<String> = output(program("git").args(arguments))?
-        .split_terminator('\0')
-        .map(str::to_owned)
-        .collect();
+    let arguments =
+        ["-c", owned.as_str(), "ls-files", "-z", "--cached", "--others", "--exclude-standard"];
+    let mut paths: Vec<String> =
+        output(program("git").args(arguments))?.split_terminator('\0').map(str::to_owned).collect();
     paths.retain(|path| root().join(path).exists());
     paths.sort();
     paths.dedup();

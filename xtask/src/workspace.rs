@@ -5,9 +5,7 @@ use std::process::{Command, Stdio};
 
 /// The repository's root folder.
 pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("xtask lies in the root folder")
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the root folder")
 }
 
 /// Cargo, to be run in the root folder.

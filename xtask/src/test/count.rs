@@ -11,21 +11,11 @@ pub(crate) struct Count {
 
 impl Count {
     /// One failure.
-    pub(crate) const FAILED: Self = Self {
-        passed: 0,
-        failed: 1,
-    };
+    pub(crate) const FAILED: Self = Self { passed: 0, failed: 1 };
 
     /// A check that either holds or does not is one test.
     pub(crate) fn of_check(holds: bool) -> Self {
-        if holds {
-            Self {
-                passed: 1,
-                failed: 0,
-            }
-        } else {
-            Self::FAILED
-        }
+        if holds { Self { passed: 1, failed: 0 } } else { Self::FAILED }
     }
 }
 
@@ -33,10 +23,7 @@ impl Add for Count {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
-        Self {
-            passed: self.passed + other.passed,
-            failed: self.failed + other.failed,
-        }
+        Self { passed: self.passed + other.passed, failed: self.failed + other.failed }
     }
 }
 
@@ -65,11 +52,7 @@ impl Cargo {
 
     /// Returns the sum, and what is to be said about it. `success`: cargo's exit code was 0.
     pub(crate) fn finish(self, success: bool) -> (Count, Vec<String>) {
-        let Self {
-            mut count,
-            announced,
-            ignored,
-        } = self;
+        let Self { mut count, announced, ignored } = self;
         let mut notes = Vec::new();
         let accounted = count.passed + count.failed + ignored;
         if ignored > 0 {
@@ -155,9 +138,7 @@ pub(crate) fn plain(line: &str) -> String {
     let mut parts = line.split("\u{1b}[");
     let first = parts.next().unwrap_or_default().to_owned();
     parts.fold(first, |mut text, part| {
-        let end = part
-            .find(|c: char| c.is_ascii_alphabetic())
-            .map_or(part.len(), |at| at + 1);
+        let end = part.find(|c: char| c.is_ascii_alphabetic()).map_or(part.len(), |at| at + 1);
         text.push_str(&part[end..]);
         text
     })
@@ -166,10 +147,7 @@ pub(crate) fn plain(line: &str) -> String {
 /// The number before a word, as in `3 passed; 0 failed`.
 fn before(text: &str, word: &str) -> u64 {
     let mut last = "";
-    for part in text
-        .split([' ', ';', ',', '.'])
-        .filter(|part| !part.is_empty())
-    {
+    for part in text.split([' ', ';', ',', '.']).filter(|part| !part.is_empty()) {
         if part == word {
             return last.parse().unwrap_or(0);
         }
@@ -199,77 +177,35 @@ mod tests {
         let text = "running 2 tests\ntest result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out\n\
                     running 3 tests\ntest result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured\n\
                     running 0 tests\ntest result: \u{1b}[32mok\u{1b}[0m. 0 passed; 0 failed; 0 ignored";
-        assert_eq!(
-            cargo(text, false),
-            Count {
-                passed: 3,
-                failed: 2
-            }
-        );
+        assert_eq!(cargo(text, false), Count { passed: 3, failed: 2 });
     }
 
     #[test]
     fn tests_of_a_crashed_program_have_failed() {
         let text =
             "running 2 tests\ntest result: ok. 2 passed; 0 failed; 0 ignored\nrunning 5 tests\n";
-        assert_eq!(
-            cargo(text, false),
-            Count {
-                passed: 2,
-                failed: 5
-            }
-        );
+        assert_eq!(cargo(text, false), Count { passed: 2, failed: 5 });
     }
 
     #[test]
     fn ignored_tests_have_failed() {
         let text = "running 2 tests\ntest result: ok. 1 passed; 0 failed; 1 ignored; 0 measured";
-        assert_eq!(
-            cargo(text, true),
-            Count {
-                passed: 1,
-                failed: 1
-            }
-        );
+        assert_eq!(cargo(text, true), Count { passed: 1, failed: 1 });
     }
 
     #[test]
     fn a_build_that_fails_is_a_failure() {
-        assert_eq!(
-            cargo("", false),
-            Count {
-                passed: 0,
-                failed: 1
-            }
-        );
+        assert_eq!(cargo("", false), Count { passed: 0, failed: 1 });
         let text = "running 1 test\ntest result: ok. 1 passed; 0 failed; 0 ignored";
-        assert_eq!(
-            cargo(text, false),
-            Count {
-                passed: 1,
-                failed: 1
-            }
-        );
+        assert_eq!(cargo(text, false), Count { passed: 1, failed: 1 });
     }
 
     #[test]
     fn pytest_errors_and_skips_count_as_failed() {
-        assert_eq!(
-            pytest("....\n4 passed in 0.10s", true),
-            Count {
-                passed: 4,
-                failed: 0
-            }
-        );
+        assert_eq!(pytest("....\n4 passed in 0.10s", true), Count { passed: 4, failed: 0 });
         let text =
             "=== 1 failed, 2 passed, 1 skipped, 3 warnings, 2 errors in 61.00s (0:01:01) ===";
-        assert_eq!(
-            pytest(text, false),
-            Count {
-                passed: 2,
-                failed: 4
-            }
-        );
+        assert_eq!(pytest(text, false), Count { passed: 2, failed: 4 });
     }
 
     #[test]

@@ -43,10 +43,7 @@ pub(crate) fn environment(folder: &Path) -> Result<String, String> {
     if python.exists() && fs::read_to_string(&stamp).is_ok_and(|made_from| made_from == wanted) {
         return Ok(python.to_string_lossy().into_owned());
     }
-    say(&format!(
-        "making a virtual environment in {}",
-        folder.display()
-    ));
+    say(&format!("making a virtual environment in {}", folder.display()));
     if !create(folder)? {
         install_venv_module()?;
         if !create(folder)? {
@@ -57,14 +54,7 @@ pub(crate) fn environment(folder: &Path) -> Result<String, String> {
         }
     }
     let python = python.to_string_lossy().into_owned();
-    let pip = [
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--requirement",
-    ];
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"];
     if !succeeds(program(&python).args(pip).arg(&requirements))? {
         return Err("pip cannot install tests/sdk/requirements.txt".to_owned());
     }
@@ -88,12 +78,8 @@ fn install_venv_module() -> Result<(), String> {
     if root {
         say("Python's venv module is missing: asking apt-get for it");
         let apt = |arguments: &[&str]| {
-            succeeds(
-                program("apt-get")
-                    .args(arguments)
-                    .env("DEBIAN_FRONTEND", "noninteractive"),
-            )
-            .unwrap_or(false)
+            succeeds(program("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
+                .unwrap_or(false)
         };
         if apt(&["install", "--yes", "--quiet", "python3-venv"])
             || (apt(&["update", "--quiet"])
@@ -102,8 +88,6 @@ fn install_venv_module() -> Result<(), String> {
             return Ok(());
         }
     }
-    Err(
-        "Python's venv module is missing; its package is named python3-venv on Debian and Ubuntu"
-            .to_owned(),
-    )
+    Err("Python's venv module is missing; its package is named python3-venv on Debian and Ubuntu"
+        .to_owned())
 }

@@ -28,9 +28,7 @@ pub(super) fn check(
     files: &[File],
     findings: &mut Vec<String>,
 ) -> Result<(), String> {
-    let packages = metadata["packages"]
-        .as_array()
-        .ok_or("cargo names no packages")?;
+    let packages = metadata["packages"].as_array().ok_or("cargo names no packages")?;
     for package in packages {
         let name = package["name"].as_str().unwrap_or_default();
         let version = package["version"].as_str().unwrap_or_default();
@@ -40,10 +38,9 @@ pub(super) fn check(
                 "{name} {version}: the licence {} is not allowed",
                 package["license"]
             )),
-            Some(Err(error)) => findings.push(format!(
-                "{name} {version}: licence {}: {error}",
-                package["license"]
-            )),
+            Some(Err(error)) => {
+                findings.push(format!("{name} {version}: licence {}: {error}", package["license"]))
+            }
             None => findings.push(format!("{name} {version}: its manifest names no licence")),
         }
     }
@@ -69,10 +66,7 @@ fn listed(deny: &str) -> Vec<&str> {
 /// Tells whether the project may use what has this licence: an SPDX expression, or one with the `/` of old manifests,
 /// which means OR.
 fn allowed(expression: &str) -> Result<bool, String> {
-    let spaced = expression
-        .replace('(', " ( ")
-        .replace(')', " ) ")
-        .replace('/', " OR ");
+    let spaced = expression.replace('(', " ( ").replace(')', " ) ").replace('/', " OR ");
     let mut words: Vec<&str> = spaced.split_whitespace().rev().collect();
     let result = alternatives(&mut words)?;
     match words.pop() {
@@ -102,11 +96,7 @@ fn licence(words: &mut Vec<&str>) -> Result<bool, String> {
     match words.pop() {
         Some("(") => {
             let result = alternatives(words)?;
-            if words.pop() == Some(")") {
-                Ok(result)
-            } else {
-                Err("a `)` is missing".to_owned())
-            }
+            if words.pop() == Some(")") { Ok(result) } else { Err("a `)` is missing".to_owned()) }
         }
         None => Err("it ends too early".to_owned()),
         Some(word @ (")" | "AND" | "OR" | "WITH")) => Err(format!("`{word}` is out of place")),
@@ -154,16 +144,9 @@ mod tests {
 
     #[test]
     fn broken_expressions_are_errors() {
-        for expression in [
-            "",
-            "MIT OR",
-            "(MIT",
-            "MIT)",
-            "MIT ISC",
-            "AND MIT",
-            "Apache-2.0 WITH",
-            "()",
-        ] {
+        for expression in
+            ["", "MIT OR", "(MIT", "MIT)", "MIT ISC", "AND MIT", "Apache-2.0 WITH", "()"]
+        {
             assert!(allowed(expression).is_err(), "{expression}");
         }
     }

@@ -34,15 +34,12 @@ pub(super) fn check(files: &[File], paths: &[String], findings: &mut Vec<String>
         (Some(one), Some(other)) => {
             if one.headings != other.headings {
                 let (one, other) = (one.headings, other.headings);
-                findings.push(format!(
-                    "README_CN.md: {other} headings, and README.md has {one}"
-                ));
+                findings.push(format!("README_CN.md: {other} headings, and README.md has {one}"));
             }
             if one.code.len() != other.code.len() {
                 let (one, other) = (one.code.len(), other.code.len());
-                findings.push(format!(
-                    "README_CN.md: {other} blocks of code, and README.md has {one}"
-                ));
+                findings
+                    .push(format!("README_CN.md: {other} blocks of code, and README.md has {one}"));
             }
             for (index, _) in one
                 .code
@@ -75,20 +72,12 @@ fn broken(
         return None;
     }
     let (target, anchor) = link.split_once('#').unwrap_or((link, ""));
-    let path = if target.is_empty() {
-        Some(from.to_owned())
-    } else {
-        resolve(from, target)
-    };
+    let path = if target.is_empty() { Some(from.to_owned()) } else { resolve(from, target) };
     let Some(path) = path else {
         return Some(format!("the link {link} leads out of the repository"));
     };
     let folder = format!("{path}/");
-    if !path.is_empty()
-        && !paths
-            .iter()
-            .any(|known| *known == path || known.starts_with(&folder))
-    {
+    if !path.is_empty() && !paths.iter().any(|known| *known == path || known.starts_with(&folder)) {
         return Some(format!("the link {link} leads to nothing"));
     }
     let document = documents.get(path.as_str())?;
@@ -98,16 +87,10 @@ fn broken(
 
 /// The path that a link means, from the root folder; `None` if it leads out of it.
 fn resolve(from: &str, target: &str) -> Option<String> {
-    let mut parts: Vec<&str> = if target.starts_with('/') {
-        Vec::new()
-    } else {
-        from.split('/').collect()
-    };
+    let mut parts: Vec<&str> =
+        if target.starts_with('/') { Vec::new() } else { from.split('/').collect() };
     parts.pop();
-    for part in target
-        .split('/')
-        .filter(|part| !part.is_empty() && *part != ".")
-    {
+    for part in target.split('/').filter(|part| !part.is_empty() && *part != ".") {
         if part == ".." {
             parts.pop()?;
         } else {
@@ -128,10 +111,7 @@ fn parse(text: &str) -> Document {
             .count()
             .max(trimmed.chars().take_while(|c| *c == '~').count());
         if let Some(open) = &fence {
-            let block = document
-                .code
-                .last_mut()
-                .expect("an open fence has begun a block");
+            let block = document.code.last_mut().expect("an open fence has begun a block");
             if trimmed.starts_with(open.as_str()) && trimmed.trim_end().len() == ticks {
                 fence = None;
             } else {
@@ -161,9 +141,7 @@ fn parse(text: &str) -> Document {
                 document.anchors.insert(value.to_lowercase());
             }
         }
-        links(&without_code(line), |link| {
-            document.links.push((index + 1, link.to_owned()))
-        });
+        links(&without_code(line), |link| document.links.push((index + 1, link.to_owned())));
     }
     document
 }
@@ -182,11 +160,7 @@ fn links(line: &str, mut take: impl FnMut(&str)) {
         && label.starts_with('[')
         && !label.starts_with("[^")
     {
-        target
-            .split_whitespace()
-            .next()
-            .into_iter()
-            .for_each(&mut take);
+        target.split_whitespace().next().into_iter().for_each(&mut take);
     }
     for attribute in ["href=\"", "src=\""] {
         quoted(line, attribute).for_each(|(_, value)| take(value));
@@ -215,9 +189,7 @@ fn without_code(line: &str) -> String {
 fn slug(heading: &str) -> String {
     let mut text = heading.trim().to_owned();
     while let Some(middle) = text.find("](") {
-        let end = text[middle..]
-            .find(')')
-            .map_or(text.len(), |length| middle + length + 1);
+        let end = text[middle..].find(')').map_or(text.len(), |length| middle + length + 1);
         text.replace_range(middle..end, "");
     }
     text.chars()
@@ -234,10 +206,7 @@ mod tests {
     fn findings(files: &[(&str, &str)]) -> Vec<String> {
         let files: Vec<File> = files
             .iter()
-            .map(|(path, text)| File {
-                path: (*path).to_owned(),
-                text: (*text).to_owned(),
-            })
+            .map(|(path, text)| File { path: (*path).to_owned(), text: (*text).to_owned() })
             .collect();
         let paths: Vec<String> = files.iter().map(|file| file.path.clone()).collect();
         let mut findings = Vec::new();
@@ -251,10 +220,7 @@ mod tests {
                       [6](https://example.com/x) [7](mailto:a@b.c) ![8](/docs/a.md)\n[ref]: docs/a.md\n\
                       <a href=\"docs/a.md#here\">x</a>\n`[no](link)`\n```sh\n[no](link)\n```\n";
         let page = "# Two `words`!\n<a id=\"here\"></a>\n[back](../README.md#a-b)\n";
-        assert_eq!(
-            findings(&[("README.md", readme), ("docs/a.md", page)]),
-            Vec::<String>::new()
-        );
+        assert_eq!(findings(&[("README.md", readme), ("docs/a.md", page)]), Vec::<String>::new());
     }
 
     #[test]
@@ -277,17 +243,11 @@ mod tests {
     fn both_readmes_have_the_same_shape() {
         let one = "# A\n## B\n```sh\nls\n```\n";
         assert!(
-            findings(&[
-                ("README.md", one),
-                ("README_CN.md", "# 甲\n## 乙\n```sh\nls\n```\n")
-            ])
-            .is_empty()
+            findings(&[("README.md", one), ("README_CN.md", "# 甲\n## 乙\n```sh\nls\n```\n")])
+                .is_empty()
         );
         assert_eq!(
-            findings(&[
-                ("README.md", one),
-                ("README_CN.md", "# 甲\n```sh\nls -l\n```\n")
-            ]),
+            findings(&[("README.md", one), ("README_CN.md", "# 甲\n```sh\nls -l\n```\n")]),
             [
                 "README_CN.md: 1 headings, and README.md has 2",
                 "README_CN.md: block of code 1 differs from that in README.md"

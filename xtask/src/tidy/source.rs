@@ -68,9 +68,7 @@ pub(super) fn check(files: &[File], findings: &mut Vec<String>) {
             });
             let length = text.lines().count();
             if path.contains("src/") && length > LINES {
-                findings.push(format!(
-                    "{path}: {length} lines are too many, at most {LINES}"
-                ));
+                findings.push(format!("{path}: {length} lines are too many, at most {LINES}"));
             }
         }
     }
@@ -90,12 +88,8 @@ fn lines(
 }
 
 fn is_test(path: &str) -> bool {
-    path.split('/').any(|part| {
-        matches!(
-            part,
-            "tests" | "fixtures" | "golden" | "testdata" | "tests.rs"
-        )
-    })
+    path.split('/')
+        .any(|part| matches!(part, "tests" | "fixtures" | "golden" | "testdata" | "tests.rs"))
 }
 
 /// The part of a source file before its unit tests.
@@ -103,8 +97,7 @@ fn without_tests<'a>(path: &str, text: &'a str) -> &'a str {
     if !path.ends_with(".rs") {
         return text;
     }
-    text.find("#[cfg(test)]\nmod ")
-        .map_or(text, |tests| &text[..tests])
+    text.find("#[cfg(test)]\nmod ").map_or(text, |tests| &text[..tests])
 }
 
 /// Tells whether a line names something below an absolute path.
@@ -127,13 +120,7 @@ mod tests {
 
     fn findings(path: &str, text: &str) -> Vec<String> {
         let mut findings = Vec::new();
-        check(
-            &[File {
-                path: path.to_owned(),
-                text: text.to_owned(),
-            }],
-            &mut findings,
-        );
+        check(&[File { path: path.to_owned(), text: text.to_owned() }], &mut findings);
         findings
     }
 
@@ -158,21 +145,11 @@ mod tests {
 
     #[test]
     fn folders_of_a_machine_are_reported_outside_of_tests() {
-        for text in [
-            "see /root/x",
-            "\"/home/me/x\"",
-            "file:///tmp/x",
-            "(/work/x)",
-        ] {
+        for text in ["see /root/x", "\"/home/me/x\"", "file:///tmp/x", "(/work/x)"] {
             assert_eq!(findings("docs/a.md", text).len(), 1, "{text}");
             assert!(findings("apps/a/tests/a.rs", text).is_empty(), "{text}");
         }
-        for text in [
-            "docs/work/a.md",
-            "https://host/root/x",
-            "${HOME}/tmp/x",
-            "./tmp/x",
-        ] {
+        for text in ["docs/work/a.md", "https://host/root/x", "${HOME}/tmp/x", "./tmp/x"] {
             assert!(findings("docs/a.md", text).is_empty(), "{text}");
         }
         assert!(findings("src/a.rs", "\n#[cfg(test)]\nmod tests {\n\"/tmp/x\"").is_empty());
@@ -180,16 +157,9 @@ mod tests {
 
     #[test]
     fn package_registries_are_reported() {
+        assert_eq!(findings("requirements.txt", "--index-url https://pypi.org/simple").len(), 1);
         assert_eq!(
-            findings("requirements.txt", "--index-url https://pypi.org/simple").len(),
-            1
-        );
-        assert_eq!(
-            findings(
-                "Cargo.lock",
-                "source = \"registry+https://example.com/index\""
-            )
-            .len(),
+            findings("Cargo.lock", "source = \"registry+https://example.com/index\"").len(),
             1
         );
         assert!(findings("Cargo.lock", super::REGISTRY).is_empty());
