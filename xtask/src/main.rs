@@ -1,2 +1,62 @@
 //! The project's tasks: `cargo xtask <task>`.
-fn main() {}
+
+mod prices;
+mod test;
+mod tidy;
+mod workspace;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+/// What a task answers: whether all is well, or why it could not run.
+type Outcome = Result<bool, String>;
+
+const USAGE: &str = "\
+usage: cargo xtask <task>
+
+  test [--only STEP]    runs every check and every test; the last line is `N passed, N failed`
+                        steps: fmt, clippy, tidy, rust, sdk
+  tidy                  checks the crate graph, licences, manifests, sources and links
+  prices --from FILE    makes crates/llmux-types/data/model-prices.tsv from a price map in LiteLLM's format; one is
+                        `litellm/model_prices_and_context_window_backup.json` in the wheel of the Python package
+                        litellm (name its version in the NOTICE beside the table)
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match arguments.as_slice() {
+        ["test"] => test::run(None),
+        ["test", "--only", step] => test::run(Some(step)),
+        ["tidy"] => tidy::run(),
+        ["prices", "--from", source] => prices::run(source),
+        ["help" | "--help" | "-h"] => {
+            say(USAGE);
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            complain(USAGE);
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(message) => {
+            complain(&format!("error: {message}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints a line. A closed pipe is no reason to stop a task half-way.
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{}", text.trim_end_matches('\n'));
+    let _ = out.flush();
+}
+
+/// Prints a line to standard error.
+fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{}", text.trim_end_matches('\n'));
+}

@@ -2,9 +2,11 @@
 #![forbid(unsafe_code)]
 
 mod failure;
+mod prices;
 mod secret;
 mod usage;
 
 pub use failure::{ErrorObject, FailureClass};
+pub use prices::{Capabilities, ModelInfo, lookup, model_info};
 pub use secret::Secret;
 pub use usage::Usage;
