@@ -31,7 +31,7 @@ impl Busy {
         BusyGuard(self.clone())
     }
 
-    fn is_busy(&self) -> bool {
+    pub(crate) fn is_busy(&self) -> bool {
         self.0.open.load(Ordering::Relaxed) > 0
     }
 

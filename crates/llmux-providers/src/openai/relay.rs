@@ -153,6 +153,11 @@ impl Relay {
         Ok(())
     }
 
+    /// Returns how far the stream has come.
+    pub const fn progress(&self) -> Progress {
+        self.events.progress
+    }
+
     /// Returns usage and finish reason, as far as they are known.
     pub fn summary(&self) -> Summary {
         let events = &self.events;

@@ -1,9 +1,11 @@
 use bytes::Bytes;
 use llmux_types::Usage;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::rejection::Rejection;
 use crate::json::{Splices, members, quoted, span};
 use crate::target::Endpoint;
 
@@ -24,6 +26,7 @@ pub struct Reply {
     /// Where the names of the model stand, quotes included.
     models: Vec<std::ops::Range<usize>>,
     summary: Summary,
+    is_error: bool,
 }
 
 #[derive(Deserialize)]
@@ -36,6 +39,7 @@ struct Fields<'a> {
     status: Option<Value>,
     incomplete_details: Option<Value>,
     output: Option<Vec<Item>>,
+    error: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -59,6 +63,8 @@ impl Reply {
             return Self::look_leniently(body, endpoint);
         };
         let models = fields.model.map(|raw| span(&body, raw.get())).into_iter().collect();
+        let is_error =
+            endpoint != Endpoint::Responses && fields.error.is_some() && fields.choices.is_none();
         let usage = fields.usage.and_then(|raw| serde_json::from_str::<Value>(raw.get()).ok());
         let finish_reason = if endpoint == Endpoint::Responses {
             let status = fields.status.as_ref().and_then(Value::as_str);
@@ -68,7 +74,7 @@ impl Reply {
             fields.choices.and_then(|choices| choices.into_iter().next()?.finish_reason)
         };
         let usage = usage.filter(Value::is_object).map(|usage| Usage::from_openai(&usage));
-        Ok(Self { models, summary: Summary { usage, finish_reason }, body })
+        Ok(Self { models, summary: Summary { usage, finish_reason }, is_error, body })
     }
 
     /// The same for answers whose fields have other types than OpenAI's.
@@ -79,7 +85,13 @@ impl Reply {
             .into_iter()
             .map(|member| member.value)
             .collect();
-        Ok(Self { models, summary: summary(&value, endpoint), body })
+        Ok(Self { models, summary: summary(&value, endpoint), is_error: false, body })
+    }
+
+    /// Explains an answer that is an error in spite of its status of 200, as OpenRouter sends them.
+    pub fn rejection(&self) -> Option<Rejection> {
+        let value = self.is_error.then(|| serde_json::from_slice::<Value>(&self.body).ok())??;
+        Some(Rejection::from_stream(&value))
     }
 
     /// Returns usage and finish reason.
@@ -172,6 +184,17 @@ mod tests {
         assert_eq!(reply.with_model("b"), json.replace("\"a\"", "\"b\""));
         Reply::look(Bytes::from_static(b"{\"model\":"), Endpoint::ChatCompletions)
             .expect_err("cut off");
+    }
+
+    #[test]
+    fn an_error_under_a_status_of_200_is_found() {
+        let reply = look(r#"{"error":{"message":"slow down","code":429}}"#, Endpoint::ChatCompletions);
+        assert_eq!(reply.rejection().map(|rejection| rejection.status), Some(429));
+        for json in [r#"{"error":null,"choices":[]}"#, r#"{"choices":[],"error":{"message":"m"}}"#] {
+            assert!(look(json, Endpoint::ChatCompletions).rejection().is_none(), "{json}");
+        }
+        let failed = r#"{"status":"failed","error":{"message":"m"}}"#;
+        assert!(look(failed, Endpoint::Responses).rejection().is_none());
     }
 
     #[test]

@@ -1,0 +1,372 @@
+//! Bodies of answers: whole ones, and those that are pulled from a vendor while the client reads. No task and no
+//! queue stands between the two, so that a client that reads slowly slows its vendor down, and one that leaves
+//! cancels the call.
+
+use std::future::Future as _;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use llmux_auth::Admitted;
+use llmux_providers::Endpoint;
+use llmux_providers::openai::{Relay, StreamFailure};
+use llmux_router::Outcome as RouterOutcome;
+use llmux_types::ErrorObject;
+use tokio::time::{Instant, Sleep};
+
+use crate::catalog::Attempt;
+use crate::error::Failed;
+use crate::exchange::{Exchange, Outcome};
+use crate::upstream::UpstreamBody;
+
+/// An answer before it is bound to its exchange.
+pub(crate) enum Reply {
+    Whole(Bytes),
+    /// Server-sent events.
+    Events(Box<Events>),
+    /// Any other bytes, passed on as they come.
+    Bytes(Box<Through>),
+}
+
+/// The body of a response. What the request reserved and its log line are settled when it is dropped, at its end or
+/// when the client leaves.
+pub(crate) struct Body {
+    reply: Reply,
+    exchange: Box<Exchange>,
+    _admitted: Option<Admitted>,
+}
+
+impl Body {
+    pub(crate) const fn new(
+        reply: Reply,
+        exchange: Box<Exchange>,
+        admitted: Option<Admitted>,
+    ) -> Self {
+        Self { reply, exchange, _admitted: admitted }
+    }
+}
+
+impl Drop for Body {
+    /// The client may have left in the middle: what the vendor said until then belongs into the record.
+    fn drop(&mut self) {
+        if let Reply::Events(events) = &self.reply
+            && events.attempt.is_some()
+        {
+            self.exchange.note(events.relay.summary());
+        }
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let Self { reply, exchange, .. } = self.get_mut();
+        let bytes = match reply {
+            Reply::Whole(bytes) => {
+                if exchange.line.outcome == Outcome::Cancelled {
+                    exchange.line.outcome = Outcome::Ok;
+                }
+                Ok(std::mem::take(bytes)).map(|bytes| (!bytes.is_empty()).then_some(bytes))
+            }
+            Reply::Events(events) => Ok(ready!(events.poll_next(context, exchange))),
+            Reply::Bytes(through) => ready!(through.poll_next(context, exchange)),
+        };
+        Poll::Ready(match bytes {
+            Ok(Some(bytes)) => {
+                exchange.line.bytes_out += bytes.len();
+                Some(Ok(Frame::data(bytes)))
+            }
+            Ok(None) => None,
+            Err(error) => Some(Err(error)),
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(&self.reply, Reply::Whole(bytes) if bytes.is_empty())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.reply {
+            Reply::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Reply::Bytes(through) => through.upstream.size_hint(),
+            Reply::Events(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// When a stream has waited too long, and for what.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StreamTimes {
+    /// Silence after which a comment is sent to the client.
+    pub(crate) keep_alive: Duration,
+    /// Silence of the vendor after which the stream has failed.
+    pub(crate) idle: Duration,
+    /// When the first output must have come.
+    pub(crate) first_output: Instant,
+}
+
+/// A stream of events on its way from the vendor to the client.
+pub(crate) struct Events {
+    /// `None` once the stream has ended.
+    upstream: Option<UpstreamBody>,
+    relay: Relay,
+    endpoint: Endpoint,
+    /// What the client gets next.
+    out: BytesMut,
+    /// Came in the same read as output that the client must get first.
+    failure: Option<StreamFailure>,
+    times: StreamTimes,
+    /// When the vendor last sent something.
+    heard: Instant,
+    /// When the client last got something.
+    told: Instant,
+    timer: Pin<Box<Sleep>>,
+    attempt: Option<Attempt>,
+}
+
+impl Events {
+    /// Reads a stream until its first event with output, its end, or the first keep-alive is due. Until then the
+    /// client knows nothing of it, and another deployment can be tried.
+    ///
+    /// # Errors
+    /// The attempt with its failure, if the stream fails before that.
+    pub(crate) async fn open(
+        attempt: Attempt,
+        upstream: UpstreamBody,
+        relay: Relay,
+        endpoint: Endpoint,
+        times: StreamTimes,
+    ) -> Result<Box<Self>, (Attempt, Failed)> {
+        let now = Instant::now();
+        let hold = now + times.keep_alive;
+        let mut events = Box::new(Self {
+            upstream: Some(upstream),
+            relay,
+            endpoint,
+            out: BytesMut::new(),
+            failure: None,
+            times,
+            heard: now,
+            told: now,
+            timer: Box::pin(tokio::time::sleep_until(hold)),
+            attempt: None,
+        });
+        let opened = tokio::time::timeout_at(hold.min(times.first_output), events.read_opening());
+        match opened.await {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => return Err((attempt, failure.into())),
+            // From here on comments keep the client waiting.
+            Err(_) if hold < times.first_output => {}
+            Err(_) => return Err((attempt, Failed::timeout())),
+        }
+        events.attempt = Some(attempt);
+        Ok(events)
+    }
+
+    async fn read_opening(&mut self) -> Result<(), StreamFailure> {
+        while let Some(upstream) = &mut self.upstream {
+            match upstream.frame().await {
+                Some(Ok(frame)) => {
+                    self.heard = Instant::now();
+                    let Ok(bytes) = frame.into_data() else { continue };
+                    let fed = self.relay.feed(&bytes, &mut self.out);
+                    let progress = self.relay.progress();
+                    match fed {
+                        // The output is the client's, and so is what comes after it.
+                        Err(failure) if progress.output => {
+                            self.failure = Some(failure);
+                            return Ok(());
+                        }
+                        Err(failure) => return Err(failure),
+                        Ok(_) if progress.output || progress.ended => return Ok(()),
+                        Ok(_) => {}
+                    }
+                }
+                Some(Err(_)) => return Err(StreamFailure::Truncated),
+                None => {
+                    self.relay.finish(&mut self.out)?;
+                    self.upstream = None;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the client's next bytes; `None` at the end.
+    fn poll_next(
+        &mut self,
+        context: &mut Context<'_>,
+        exchange: &mut Exchange,
+    ) -> Poll<Option<Bytes>> {
+        loop {
+            if self.relay.progress().output {
+                exchange.note_output();
+            }
+            if let Some(failure) = self.failure.take() {
+                self.fail_stream(failure, exchange);
+            } else if self.relay.progress().ended && self.attempt.is_some() {
+                self.succeed(exchange);
+            }
+            if !self.out.is_empty() {
+                self.told = Instant::now();
+                return Poll::Ready(Some(self.out.split().freeze()));
+            }
+            let Some(upstream) = &mut self.upstream else { return Poll::Ready(None) };
+            match Pin::new(upstream).poll_frame(context) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.heard = Instant::now();
+                    if let Ok(bytes) = frame.into_data()
+                        && let Err(failure) = self.relay.feed(&bytes, &mut self.out)
+                    {
+                        self.failure = Some(failure);
+                    }
+                }
+                Poll::Ready(Some(Err(_))) => self.failure = Some(StreamFailure::Truncated),
+                Poll::Ready(None) => self.failure = self.relay.finish(&mut self.out).err(),
+                Poll::Pending => ready!(self.poll_silence(context, exchange)),
+            }
+        }
+    }
+
+    /// Waits while the vendor is silent: ready when a comment, or the failure, has been written.
+    fn poll_silence(&mut self, context: &mut Context<'_>, exchange: &mut Exchange) -> Poll<()> {
+        loop {
+            let now = Instant::now();
+            let limit = if self.relay.progress().output {
+                self.heard + self.times.idle
+            } else {
+                self.times.first_output
+            };
+            let keep_alive = self.told + self.times.keep_alive;
+            if now >= limit {
+                self.fail(Failed::timeout(), exchange);
+                return Poll::Ready(());
+            }
+            if now >= keep_alive {
+                self.out.extend_from_slice(b": keep-alive\n\n");
+                return Poll::Ready(());
+            }
+            // Moved only when it fires, or fires too late: events that come in time touch no timer.
+            let due = limit.min(keep_alive);
+            if self.timer.is_elapsed() || due < self.timer.deadline() {
+                self.timer.as_mut().reset(due);
+            }
+            ready!(self.timer.as_mut().poll(context));
+        }
+    }
+
+    fn succeed(&mut self, exchange: &mut Exchange) {
+        if let Some(upstream) = self.upstream.take() {
+            upstream.drain();
+        }
+        exchange.note(self.relay.summary());
+        exchange.line.outcome = Outcome::Ok;
+        if let Some(attempt) = self.attempt.take() {
+            attempt.settle(RouterOutcome::Success);
+        }
+    }
+
+    fn fail_stream(&mut self, failure: StreamFailure, exchange: &mut Exchange) {
+        let told = matches!(failure, StreamFailure::Told(_));
+        let failed = Failed::from(failure);
+        if told {
+            self.end_failed(&failed.in_stream(), exchange);
+        } else {
+            self.fail(failed, exchange);
+        }
+    }
+
+    /// Tells the client inside its stream.
+    fn fail(&mut self, failed: Failed, exchange: &mut Exchange) {
+        let error = failed.in_stream();
+        self.out.extend_from_slice(&Relay::error_event(self.endpoint, &error));
+        self.end_failed(&error, exchange);
+    }
+
+    fn end_failed(&mut self, error: &ErrorObject, exchange: &mut Exchange) {
+        // Dropping what is left of it cancels the call at the vendor.
+        self.upstream = None;
+        exchange.note(self.relay.summary());
+        exchange.note_error(error);
+        if let Some(attempt) = self.attempt.take() {
+            attempt.settle(RouterOutcome::Failure);
+        }
+    }
+}
+
+/// Bytes on their way from the vendor to the client, of an answer that is neither JSON nor events.
+pub(crate) struct Through {
+    upstream: UpstreamBody,
+    idle: Duration,
+    heard: Instant,
+    timer: Pin<Box<Sleep>>,
+    attempt: Option<Attempt>,
+}
+
+impl Through {
+    pub(crate) fn new(attempt: Attempt, upstream: UpstreamBody, idle: Duration) -> Box<Self> {
+        let now = Instant::now();
+        let timer = Box::pin(tokio::time::sleep_until(now + idle));
+        Box::new(Self { upstream, idle, heard: now, timer, attempt: Some(attempt) })
+    }
+
+    fn poll_next(
+        &mut self,
+        context: &mut Context<'_>,
+        exchange: &mut Exchange,
+    ) -> Poll<io::Result<Option<Bytes>>> {
+        loop {
+            match Pin::new(&mut self.upstream).poll_frame(context) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.heard = Instant::now();
+                    exchange.note_output();
+                    let Ok(bytes) = frame.into_data() else { continue };
+                    if self.upstream.is_end_stream() {
+                        // Whoever knows the length will not ask again.
+                        self.settle(RouterOutcome::Success, exchange);
+                    }
+                    return Poll::Ready(Ok(Some(bytes)));
+                }
+                Poll::Ready(None) => {
+                    self.settle(RouterOutcome::Success, exchange);
+                    return Poll::Ready(Ok(None));
+                }
+                // There is no place for an error in these bytes: the connection says it by breaking.
+                Poll::Ready(Some(Err(error))) => {
+                    self.settle(RouterOutcome::Failure, exchange);
+                    return Poll::Ready(Err(io::Error::other(error)));
+                }
+                Poll::Pending => {
+                    let due = self.heard + self.idle;
+                    if Instant::now() >= due {
+                        self.settle(RouterOutcome::Failure, exchange);
+                        return Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut)));
+                    }
+                    if self.timer.is_elapsed() {
+                        self.timer.as_mut().reset(due);
+                    }
+                    ready!(self.timer.as_mut().poll(context));
+                }
+            }
+        }
+    }
+
+    fn settle(&mut self, outcome: RouterOutcome, exchange: &mut Exchange) {
+        exchange.line.outcome = match outcome {
+            RouterOutcome::Success => Outcome::Ok,
+            _ => Outcome::Error,
+        };
+        if let Some(attempt) = self.attempt.take() {
+            attempt.settle(outcome);
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! What clients are told when something goes wrong: the one place that turns causes into statuses.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use http::{Response, StatusCode};
+use llmux_auth::Denied;
+use llmux_providers::Invalid;
+use llmux_providers::openai::{Rejection, StreamFailure};
+use llmux_types::{ErrorObject, FailureClass};
+use serde_json::Value;
+
+use crate::upstream::SendError;
+
+/// An answer in OpenAI's error envelope.
+#[derive(Debug)]
+pub(crate) struct ApiError {
+    pub(crate) status: StatusCode,
+    pub(crate) error: Box<ErrorObject>,
+    /// The vendor's own envelope, sent instead of one made from `error`.
+    verbatim: Option<Bytes>,
+    retry_after: Option<Duration>,
+    allow: Option<&'static str>,
+    /// The connection cannot be used again: the rest of the request is still on it.
+    close: bool,
+    /// Headers for the client besides ours: the vendor's, renamed.
+    pub(crate) headers: HeaderMap,
+}
+
+const INVALID: &str = "invalid_request_error";
+
+impl ApiError {
+    fn new(
+        status: StatusCode,
+        kind: &'static str,
+        code: Option<&'static str>,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        let error = ErrorObject {
+            message: message.into().into_owned(),
+            kind: kind.to_owned(),
+            param: None,
+            code: code.map(Value::from),
+        };
+        let retry_after = matches!(status.as_u16(), 429 | 503).then_some(Duration::from_secs(1));
+        Self {
+            status,
+            error: Box::new(error),
+            verbatim: None,
+            retry_after,
+            allow: None,
+            close: false,
+            headers: HeaderMap::new(),
+        }
+    }
+
+    fn param(mut self, param: impl Into<String>) -> Self {
+        self.error.param = Some(param.into());
+        self
+    }
+
+    const fn closing(mut self) -> Self {
+        self.close = true;
+        self
+    }
+
+    pub(crate) fn invalid(param: &str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, INVALID, None, message).param(param)
+    }
+
+    pub(crate) fn model_not_found(model: &str) -> Self {
+        let message = format!("The model `{model}` does not exist or you do not have access to it.");
+        Self::new(StatusCode::NOT_FOUND, INVALID, Some("model_not_found"), message).param("model")
+    }
+
+    pub(crate) fn unsupported_endpoint() -> Self {
+        let message = "This endpoint is not available, or not for this model's provider.";
+        Self::new(StatusCode::BAD_REQUEST, INVALID, Some("unsupported_endpoint"), message)
+    }
+
+    pub(crate) fn unknown_path(method: &http::Method, path: &str) -> Self {
+        // The path is the client's own text, and may be long.
+        let shown: String = path.chars().take(200).collect();
+        let message = format!("Unknown request URL: {method} {shown}");
+        Self::new(StatusCode::NOT_FOUND, INVALID, Some("unknown_url"), message)
+    }
+
+    pub(crate) fn method_not_allowed(allow: &'static str) -> Self {
+        let message = format!("This URL takes {allow} only.");
+        let status = StatusCode::METHOD_NOT_ALLOWED;
+        let error = Self::new(status, INVALID, Some("method_not_allowed"), message);
+        Self { allow: Some(allow), ..error }
+    }
+
+    pub(crate) fn body_too_large(limit: usize) -> Self {
+        let message = format!("The request body is larger than {limit} bytes.");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, INVALID, Some("request_too_large"), message)
+            .closing()
+    }
+
+    pub(crate) fn body_too_slow() -> Self {
+        let message = "The request body did not arrive in time.";
+        Self::new(StatusCode::REQUEST_TIMEOUT, INVALID, Some("request_timeout"), message).closing()
+    }
+
+    pub(crate) fn body_broken() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, INVALID, None, "The request body was cut off.").closing()
+    }
+
+    pub(crate) fn encoded_body() -> Self {
+        let message = "Encoded request bodies are not accepted; send it without content-encoding.";
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, INVALID, None, message)
+    }
+
+    pub(crate) fn shutting_down() -> Self {
+        let message = "The gateway is shutting down.";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "api_error", Some("shutting_down"), message)
+            .closing()
+    }
+
+    pub(crate) fn busy() -> Self {
+        let message = "All deployments of the model have as many calls in flight as they may.";
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        Self::new(status, "rate_limit_error", Some("rate_limit_exceeded"), message)
+    }
+
+    pub(crate) fn deadline() -> Self {
+        let message = "The request's time ran out.";
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "timeout_error", Some("timeout"), message)
+    }
+
+    pub(crate) fn internal() -> Self {
+        let message = "The gateway failed to handle the request.";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "api_error", Some("internal_error"), message)
+    }
+
+    /// Makes the response, without the headers that every response gets.
+    pub(crate) fn response(self) -> Response<Bytes> {
+        let body = self.verbatim.unwrap_or_else(|| envelope(&self.error));
+        let mut response = Response::new(body);
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        *headers = self.headers;
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(wait) = self.retry_after {
+            // Whole seconds, rounded up: a client that comes too early is refused again.
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(allow) = self.allow {
+            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if self.close {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+fn envelope(error: &ErrorObject) -> Bytes {
+    Bytes::from(serde_json::json!({ "error": error }).to_string())
+}
+
+impl From<Denied> for ApiError {
+    fn from(denied: Denied) -> Self {
+        let (status, kind, code) = match denied {
+            Denied::MissingKey | Denied::InvalidKey => {
+                (StatusCode::UNAUTHORIZED, "authentication_error", "invalid_api_key")
+            }
+            Denied::OriginNotAllowed => {
+                (StatusCode::FORBIDDEN, "permission_error", "origin_not_allowed")
+            }
+        };
+        Self::new(status, kind, Some(code), denied.to_string())
+    }
+}
+
+impl From<Invalid> for ApiError {
+    fn from(invalid: Invalid) -> Self {
+        let error = Self::new(StatusCode::BAD_REQUEST, INVALID, None, invalid.message);
+        match invalid.param {
+            Some(param) => error.param(param),
+            None => error,
+        }
+    }
+}
+
+/// One attempt that got no answer for the client.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) class: FailureClass,
+    pub(crate) retry_after: Option<Duration>,
+    /// The vendor's words, where it had any.
+    rejection: Option<Box<Rejection>>,
+    /// Ours, for the log and for clients: nothing internal in it.
+    pub(crate) message: Cow<'static, str>,
+    /// The vendor's headers, renamed.
+    pub(crate) headers: HeaderMap,
+}
+
+impl Failed {
+    pub(crate) fn new(class: FailureClass, message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            class,
+            retry_after: None,
+            rejection: None,
+            message: message.into(),
+            headers: HeaderMap::new(),
+        }
+    }
+
+    pub(crate) fn timeout() -> Self {
+        Self::new(FailureClass::Timeout, "The provider did not answer in time.")
+    }
+
+    pub(crate) fn rejected(rejection: Box<Rejection>) -> Self {
+        let message = rejection.error.message.clone();
+        Self { rejection: Some(rejection.clone()), ..Self::new(rejection.class, message) }
+    }
+
+    /// Returns the error object for an event in a stream that has begun.
+    pub(crate) fn in_stream(self) -> ErrorObject {
+        *ApiError::from(self).error
+    }
+}
+
+impl From<SendError> for Failed {
+    fn from(error: SendError) -> Self {
+        let message = match &error {
+            SendError::Connect(_) => "The provider cannot be reached.",
+            SendError::Timeout => "The provider did not answer in time.",
+            SendError::Broken(_) => "The connection to the provider broke before it answered.",
+        };
+        Self::new(error.class(), message)
+    }
+}
+
+impl From<StreamFailure> for Failed {
+    fn from(failure: StreamFailure) -> Self {
+        match failure {
+            StreamFailure::Rejected(rejection) | StreamFailure::Told(rejection) => {
+                Self::rejected(rejection)
+            }
+            StreamFailure::Malformed | StreamFailure::TooLong(_) => {
+                Self::new(FailureClass::Malformed, "The provider's stream is malformed.")
+            }
+            StreamFailure::Truncated => {
+                Self::new(FailureClass::Malformed, "The provider's stream ended too early.")
+            }
+        }
+    }
+}
+
+impl From<Failed> for ApiError {
+    /// Says what the client gets when this was the last attempt.
+    fn from(failed: Failed) -> Self {
+        let (status, kind, code) = match failed.class {
+            FailureClass::Request | FailureClass::Forbidden => return Self::vendors_own(failed),
+            FailureClass::RateLimited => (429, "rate_limit_error", "rate_limit_exceeded"),
+            FailureClass::Overloaded => (503, "service_unavailable_error", "upstream_overloaded"),
+            FailureClass::Timeout => (504, "timeout_error", "upstream_timeout"),
+            FailureClass::Credential => {
+                (502, "upstream_authentication_error", "upstream_authentication_error")
+            }
+            FailureClass::Connect => (502, "api_error", "upstream_unreachable"),
+            FailureClass::Server => (502, "api_error", "upstream_error"),
+            FailureClass::Malformed => (502, "api_error", "upstream_malformed"),
+        };
+        let message = if failed.class == FailureClass::Credential {
+            // The vendor's text may show a part of our key.
+            Cow::Borrowed("The provider refused the gateway's credential or account.")
+        } else {
+            failed.message
+        };
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+        let mut error = Self::new(status, kind, Some(code), message);
+        error.retry_after = failed.retry_after.or(error.retry_after);
+        error.headers = failed.headers;
+        error
+    }
+}
+
+impl ApiError {
+    /// Passes a refusal on as the vendor put it.
+    fn vendors_own(failed: Failed) -> Self {
+        let Some(rejection) = failed.rejection else { return Self::internal() };
+        let rejection = *rejection;
+        Self {
+            status: StatusCode::from_u16(rejection.status).unwrap_or(StatusCode::BAD_GATEWAY),
+            error: Box::new(rejection.error),
+            verbatim: Some(rejection.body),
+            retry_after: failed.retry_after,
+            allow: None,
+            close: false,
+            headers: failed.headers,
+        }
+    }
+}

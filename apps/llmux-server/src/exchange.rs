@@ -1,0 +1,197 @@
+//! One request's record: made when it arrives, settled and logged when its last byte has left or its client has.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use http::HeaderValue;
+use llmux_providers::openai::Summary;
+use llmux_types::Usage;
+use serde::{Serialize, Serializer};
+
+use crate::config::LogFormat;
+use crate::gateway::Gateway;
+use crate::timed_io::BusyGuard;
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Outcome {
+    Ok,
+    Error,
+    /// The client left before the end.
+    Cancelled,
+}
+
+/// The line in the access log.
+#[derive(Debug, Serialize)]
+pub(crate) struct AccessLine {
+    #[serde(rename = "timestamp")]
+    time: String,
+    level: &'static str,
+    message: &'static str,
+    #[serde(serialize_with = "as_text")]
+    pub(crate) request_id: HeaderValue,
+    client_ip: std::net::IpAddr,
+    method: String,
+    /// The route, not the path: bounded, and free of what clients put into paths.
+    pub(crate) route: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) caller: Option<&'static str>,
+    /// As the client asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) model: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) provider: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) deployment: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) upstream_model: Option<String>,
+    pub(crate) attempts: u32,
+    pub(crate) stream: bool,
+    pub(crate) status: u16,
+    pub(crate) outcome: Outcome,
+    /// What failed: the code of the error that the client got, or the kind of failure inside a stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
+    #[serde(flatten)]
+    usage: Usage,
+    finish_reason: Option<String>,
+    /// From the request's arrival to the first output, in milliseconds.
+    ttft_ms: Option<f64>,
+    /// From the request's arrival to the last byte, in milliseconds.
+    duration_ms: f64,
+    /// Of the time until the answer began, the part that was ours, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) overhead_ms: Option<f64>,
+    pub(crate) bytes_in: usize,
+    pub(crate) bytes_out: usize,
+}
+
+fn as_text<S: Serializer>(value: &HeaderValue, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(value.to_str().unwrap_or_default())
+}
+
+/// See the module.
+pub(crate) struct Exchange {
+    gateway: Arc<Gateway>,
+    pub(crate) line: AccessLine,
+    pub(crate) started: Instant,
+    /// Time spent waiting for vendors before the answer began.
+    pub(crate) upstream: Duration,
+    logged: bool,
+    _busy: BusyGuard,
+}
+
+impl Exchange {
+    pub(crate) fn open(
+        gateway: &Arc<Gateway>,
+        busy: BusyGuard,
+        request_id: HeaderValue,
+        client_ip: std::net::IpAddr,
+        method: &http::Method,
+    ) -> Box<Self> {
+        gateway.enter();
+        let line = AccessLine {
+            time: String::new(),
+            level: "INFO",
+            message: "request",
+            request_id,
+            client_ip,
+            method: method.to_string(),
+            route: "",
+            caller: None,
+            model: None,
+            provider: None,
+            deployment: None,
+            upstream_model: None,
+            attempts: 0,
+            stream: false,
+            // What nginx calls a client that closed the connection before it was answered.
+            status: 499,
+            outcome: Outcome::Cancelled,
+            error: None,
+            usage: Usage::default(),
+            finish_reason: None,
+            ttft_ms: None,
+            duration_ms: 0.0,
+            overhead_ms: None,
+            bytes_in: 0,
+            bytes_out: 0,
+        };
+        Box::new(Self {
+            gateway: Arc::clone(gateway),
+            line,
+            started: Instant::now(),
+            upstream: Duration::ZERO,
+            logged: true,
+            _busy: busy,
+        })
+    }
+
+    /// Keeps a request that nobody asks about, such as a health check, out of the log.
+    pub(crate) const fn unlogged(&mut self) {
+        self.logged = false;
+    }
+
+    /// Takes note of what the vendor said beside the answer.
+    pub(crate) fn note(&mut self, summary: Summary) {
+        self.line.usage = summary.usage.unwrap_or_default();
+        self.line.finish_reason = summary.finish_reason;
+    }
+
+    /// Takes note of the first output.
+    pub(crate) fn note_output(&mut self) {
+        if self.line.ttft_ms.is_none() {
+            self.line.ttft_ms = Some(milliseconds(self.started.elapsed()));
+        }
+    }
+
+    /// Takes note of a failure, in the words of the error's code.
+    pub(crate) fn note_error(&mut self, error: &llmux_types::ErrorObject) {
+        let code = error.code.as_ref().map(|code| code.as_str().map_or_else(|| code.to_string(), str::to_owned));
+        self.line.error = Some(code.unwrap_or_else(|| error.kind.clone()));
+        self.line.outcome = Outcome::Error;
+    }
+
+    /// Returns the part of the time so far that was not spent waiting for a vendor.
+    pub(crate) fn overhead(&self) -> Duration {
+        self.started.elapsed().saturating_sub(self.upstream)
+    }
+}
+
+/// Milliseconds with microseconds behind the point.
+pub(crate) fn milliseconds(time: Duration) -> f64 {
+    time.as_micros() as f64 / 1000.0
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let log = &self.gateway.log;
+        if self.logged && log.access {
+            let line = &mut self.line;
+            line.duration_ms = milliseconds(self.started.elapsed());
+            line.time = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
+            if let Some(bytes) = rendered(line, log.format) {
+                log.line(bytes);
+            }
+        }
+        self.gateway.leave();
+    }
+}
+
+fn rendered(line: &AccessLine, format: LogFormat) -> Option<Vec<u8>> {
+    let mut bytes = serde_json::to_vec(line).ok()?;
+    if format == LogFormat::Text {
+        let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&bytes).ok()?;
+        let text = |name: &str| fields.get(name).and_then(|value| value.as_str()).unwrap_or_default();
+        let mut out = format!("{}  {} {}:", text("timestamp"), text("level"), text("message"));
+        for (name, value) in &fields {
+            if !matches!(name.as_str(), "timestamp" | "level" | "message") && !value.is_null() {
+                out.push_str(&format!(" {name}={value}"));
+            }
+        }
+        bytes = out.into_bytes();
+    }
+    bytes.push(b'\n');
+    Some(bytes)
+}

@@ -1,0 +1,481 @@
+//! A data-plane request, from the client's bytes to the answer.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::{Request, Response, StatusCode};
+use http_body::Body as _;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use llmux_auth::Admitted;
+use llmux_providers::openai::{Rejection, Relay, Reply as JsonReply};
+use llmux_providers::{Endpoint, JsonRequest, MultipartRequest, RequestEdits};
+use llmux_router::{Failure, NoRoute, Outcome, Step};
+use llmux_types::FailureClass;
+use tokio::time::Instant;
+
+use crate::body::{Events, Reply, StreamTimes, Through};
+use crate::collect::{CollectError, collect};
+use crate::catalog::{Attempt, Deployment, Resolved};
+use crate::config::IncludeUsage;
+use crate::error::{ApiError, Failed};
+use crate::exchange::Exchange;
+use crate::gateway::Worker;
+use crate::headers;
+use crate::upstream::UpstreamBody;
+
+/// The largest answer that is kept in memory until it is whole, in bytes: images come as base64 in JSON.
+const MAX_REPLY_BYTES: usize = 256 * 1024 * 1024;
+/// The largest error that is read, in bytes.
+const MAX_ERROR_BYTES: usize = 1024 * 1024;
+/// The longest model name, in bytes.
+const MAX_MODEL_BYTES: usize = 256;
+
+/// Answers a call of `endpoint`. `path_model` is the model that stands in the path, if one does.
+pub(crate) async fn call(
+    worker: &Worker,
+    endpoint: Endpoint,
+    path_model: Option<String>,
+    request: Request<Incoming>,
+    exchange: &mut Exchange,
+) -> Result<(Response<Reply>, Option<Admitted>), ApiError> {
+    let gateway = &worker.gateway;
+    let (head, body) = request.into_parts();
+    let caller = gateway.gate.identify(
+        headers::presented_key(&head.headers),
+        headers::host(&head.uri, &head.headers),
+        headers::origin(&head.headers),
+    )?;
+    exchange.line.caller = Some(caller.as_str());
+    if gateway.is_draining() {
+        return Err(ApiError::shutting_down());
+    }
+
+    let body = read_body(&head.headers, body, worker, exchange).await?;
+    let ask = Ask::look(endpoint, head.headers, path_model, body, exchange)?;
+    let admitted = gateway.gate.admit(caller)?;
+    let resolved = resolve(worker, &ask)?;
+
+    let call = Call { worker, admitted: &admitted, ask: &ask, resolved };
+    let response = call.answer(exchange).await?;
+    Ok((response, Some(admitted)))
+}
+
+async fn read_body(
+    headers: &HeaderMap,
+    body: Incoming,
+    worker: &Worker,
+    exchange: &mut Exchange,
+) -> Result<Bytes, ApiError> {
+    let server = &worker.gateway.settings.server;
+    let limit = server.max_body_bytes;
+    let encoded = headers.get(CONTENT_ENCODING).is_some_and(|value| value != "identity");
+    if encoded {
+        return Err(ApiError::encoded_body());
+    }
+    let bytes = if body.is_end_stream() {
+        Bytes::new()
+    } else {
+        let read = tokio::time::timeout(server.read_timeout, collect(body, limit)).await;
+        read.map_err(|_| ApiError::body_too_slow())?.map_err(|error| match error {
+            CollectError::TooLarge => ApiError::body_too_large(limit),
+            CollectError::Broken => ApiError::body_broken(),
+        })?
+    };
+    exchange.line.bytes_in = bytes.len();
+    Ok(bytes)
+}
+
+/// What a client asks for.
+struct Ask {
+    endpoint: Endpoint,
+    headers: HeaderMap,
+    body: AskBody,
+    /// As the client spelled it: the name in its reply.
+    model: String,
+    stream: bool,
+    /// When the client stops waiting.
+    deadline: Option<Instant>,
+}
+
+enum AskBody {
+    Json(JsonRequest),
+    Multipart(MultipartRequest),
+}
+
+impl Ask {
+    fn look(
+        endpoint: Endpoint,
+        headers: HeaderMap,
+        path_model: Option<String>,
+        body: Bytes,
+        exchange: &mut Exchange,
+    ) -> Result<Self, ApiError> {
+        let (body, named, stream) = if endpoint.is_multipart() {
+            let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+            let request = MultipartRequest::look(body, content_type.unwrap_or_default())?;
+            let (named, stream) = (request.model().map(str::to_owned), request.stream());
+            (AskBody::Multipart(request), named, stream)
+        } else {
+            let request = JsonRequest::look(body, endpoint)?;
+            let (named, stream) = (request.model().map(str::to_owned), request.stream());
+            (AskBody::Json(request), named, stream)
+        };
+        let model = path_model.or(named).ok_or_else(|| ApiError::invalid("model", "`model` is missing."))?;
+        check_model_name(&model)?;
+        exchange.line.stream = stream;
+        exchange.line.model = Some(model.clone());
+        let deadline = deadline(&headers)?;
+        Ok(Self { endpoint, headers, body, model, stream, deadline })
+    }
+
+    /// Returns the body for an attempt, and whether usage was asked for on our own account.
+    fn edited(&self, model: &str, ask_usage: bool) -> (Bytes, bool) {
+        match &self.body {
+            AskBody::Json(request) => {
+                let edits = RequestEdits { model, ask_usage };
+                (request.edited(&edits), ask_usage && !request.usage_asked())
+            }
+            AskBody::Multipart(request) => (request.edited(model), false),
+        }
+    }
+}
+
+fn check_model_name(model: &str) -> Result<(), ApiError> {
+    let fault = if model.is_empty() {
+        "`model` must not be empty."
+    } else if model.len() > MAX_MODEL_BYTES {
+        "`model` must not be longer than 256 bytes."
+    } else if model.chars().any(char::is_control) {
+        "`model` must not have control characters."
+    } else {
+        return Ok(());
+    };
+    Err(ApiError::invalid("model", fault))
+}
+
+/// Reads `x-llmux-timeout`, such as `30s` or `250ms`; a bare number means seconds.
+fn deadline(headers: &HeaderMap) -> Result<Option<Instant>, ApiError> {
+    let name = "x-llmux-timeout";
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default().trim();
+    let seconds = text.parse::<f64>().ok().and_then(|number| Duration::try_from_secs_f64(number).ok());
+    let timeout = seconds.or_else(|| humantime::parse_duration(text).ok()).filter(|time| !time.is_zero());
+    let message = "`x-llmux-timeout` must be a duration such as 30s or 250ms.";
+    timeout.map(|time| Some(Instant::now() + time)).ok_or_else(|| ApiError::invalid(name, message))
+}
+
+/// Finds the deployments that may answer.
+fn resolve(worker: &Worker, ask: &Ask) -> Result<Resolved, ApiError> {
+    let found = worker.gateway.catalog.resolve(&ask.model);
+    let mut resolved = found.ok_or_else(|| ApiError::model_not_found(&ask.model))?;
+    let deployments = &resolved.route.deployments;
+    let unable = |deployment: &Deployment| {
+        let model = deployment.upstream_model(&resolved.asked);
+        deployment.target(model).url(ask.endpoint).is_err()
+    };
+    let cannot: Vec<_> =
+        (0..deployments.len()).filter(|&index| unable(&deployments[index])).collect();
+    resolved.excluded.extend(cannot);
+    if (0..resolved.route.deployments.len()).all(|index| resolved.excluded.contains(&index)) {
+        return Err(ApiError::unsupported_endpoint());
+    }
+    Ok(resolved)
+}
+
+/// One request on its way to an answer.
+struct Call<'a> {
+    worker: &'a Worker,
+    admitted: &'a Admitted,
+    ask: &'a Ask,
+    resolved: Resolved,
+}
+
+impl Call<'_> {
+    /// Tries deployments until one answers or the retry policy gives up.
+    async fn answer(mut self, exchange: &mut Exchange) -> Result<Response<Reply>, ApiError> {
+        let policy = &self.worker.gateway.retry;
+        let mut tried = Vec::new();
+        loop {
+            let attempt = self.place(&tried).await?;
+            exchange.line.attempts += 1;
+            exchange.line.deployment = Some(attempt.deployment.id.clone());
+            exchange.line.provider = Some(attempt.deployment.provider.name.clone());
+            tried.push(attempt.index);
+            if !policy.fallback {
+                self.stay_at(attempt.index);
+            }
+
+            let (attempt, failed) = match self.attempt(attempt, exchange).await {
+                Ok(response) => return Ok(response),
+                Err(failed) => failed,
+            };
+            tracing::debug!(
+                request_id = exchange.line.request_id.to_str().unwrap_or_default(),
+                deployment = attempt.deployment.id,
+                class = failed.class.as_str(),
+                message = %failed.message,
+                "attempt failed"
+            );
+            attempt.settle(match failed.class {
+                FailureClass::Request => Outcome::Rejected,
+                _ => Outcome::Failure,
+            });
+            let failure = Failure { class: failed.class, retry_after: failed.retry_after };
+            let others = self.resolved.has_untried(&tried);
+            let step = policy.after(&failure, exchange.line.attempts, others, fastrand::u64(..));
+            match step {
+                Step::Elsewhere => {}
+                Step::Again { delay } if !self.is_over(delay) => tokio::time::sleep(delay).await,
+                Step::Again { .. } | Step::GiveUp => return Err(failed.into()),
+            }
+            if self.is_over(Duration::ZERO) {
+                return Err(failed.into());
+            }
+        }
+    }
+
+    /// Tells whether the client's time will have run out after `delay`.
+    fn is_over(&self, delay: Duration) -> bool {
+        self.ask.deadline.is_some_and(|deadline| Instant::now() + delay >= deadline)
+    }
+
+    fn stay_at(&mut self, index: usize) {
+        let all = 0..self.resolved.route.deployments.len();
+        self.resolved.excluded = all.filter(|&other| other != index).collect();
+    }
+
+    /// Takes a place at a deployment; waits a little while all are full.
+    async fn place(&self, tried: &[usize]) -> Result<Attempt, ApiError> {
+        const STEP: Duration = Duration::from_millis(20);
+        let give_up = Instant::now() + self.worker.gateway.settings.routing.retry_max_backoff;
+        loop {
+            match self.resolved.pick(tried, fastrand::u64(..)) {
+                Ok(attempt) => return Ok(attempt),
+                Err(NoRoute::Excluded) => return Err(ApiError::unsupported_endpoint()),
+                Err(NoRoute::Busy) if self.is_over(STEP) => return Err(ApiError::deadline()),
+                Err(NoRoute::Busy) if Instant::now() >= give_up => return Err(ApiError::busy()),
+                Err(NoRoute::Busy) => tokio::time::sleep(STEP).await,
+            }
+        }
+    }
+
+    /// Makes one call.
+    async fn attempt(
+        &self,
+        attempt: Attempt,
+        exchange: &mut Exchange,
+    ) -> Result<Response<Reply>, (Attempt, Failed)> {
+        let started = Instant::now();
+        let result = self.exchange(attempt, started, exchange).await;
+        exchange.upstream += started.elapsed();
+        result
+    }
+
+    async fn exchange(
+        &self,
+        attempt: Attempt,
+        started: Instant,
+        exchange: &mut Exchange,
+    ) -> Result<Response<Reply>, (Attempt, Failed)> {
+        let deployment = &attempt.deployment;
+        let until = started + deployment.timeout;
+        let until = self.ask.deadline.map_or(until, |deadline| deadline.min(until));
+        let sent = tokio::time::timeout_at(until, self.send(deployment, exchange));
+        let (response, hide_usage) = match sent.await {
+            Ok(Ok(answered)) => answered,
+            Ok(Err(failed)) => return Err((attempt, failed)),
+            Err(_) => return Err((attempt, Failed::timeout())),
+        };
+
+        let (head, body) = response.into_parts();
+        let vendor = headers::from_vendor(&head.headers);
+        let content_type = head.headers.get(CONTENT_TYPE).cloned();
+        let mut answer = Answer { status: head.status, content_type, headers: vendor };
+        if !head.status.is_success() {
+            let failed = refusal(&head, answer.headers, body, until).await;
+            return Err((attempt, failed));
+        }
+        if head.headers.get(CONTENT_ENCODING).is_some_and(|value| value != "identity") {
+            let message = "The provider encoded its answer though it was not asked to.";
+            return Err((attempt, Failed::new(FailureClass::Malformed, message)));
+        }
+
+        let endpoint = self.ask.endpoint;
+        if answer.is("text/event-stream") || (self.streams_json() && !answer.is("json")) {
+            let relay = Relay::new(endpoint, self.ask.model.as_str(), hide_usage);
+            let settings = &self.worker.gateway.settings;
+            let times = StreamTimes {
+                keep_alive: settings.stream.keep_alive,
+                idle: deployment.provider.stream_idle_timeout,
+                first_output: until,
+            };
+            let events = Events::open(attempt, body, relay, endpoint, times).await?;
+            return Ok(answer.respond(Reply::Events(events)));
+        }
+        if endpoint.answers_json() || answer.is("json") {
+            let whole = self.whole(body, until).await;
+            return match whole {
+                Ok(reply) => {
+                    exchange.note(reply.summary().clone());
+                    exchange.note_output();
+                    attempt.settle(Outcome::Success);
+                    answer.content_type.get_or_insert(HeaderValue::from_static("application/json"));
+                    Ok(answer.respond(Reply::Whole(reply.with_model(&self.ask.model))))
+                }
+                Err(failed) => Err((attempt, failed)),
+            };
+        }
+        let idle = deployment.provider.stream_idle_timeout;
+        Ok(answer.respond(Reply::Bytes(Through::new(attempt, body, idle))))
+    }
+
+    /// Tells whether the answer must be a stream of events in OpenAI's dialect, whatever its content type says.
+    const fn streams_json(&self) -> bool {
+        self.ask.stream && self.ask.endpoint.answers_json()
+    }
+
+    /// Sends the request; returns the head of the answer, and whether its usage is ours alone.
+    async fn send(
+        &self,
+        deployment: &Deployment,
+        exchange: &mut Exchange,
+    ) -> Result<(Response<UpstreamBody>, bool), Failed> {
+        let provider = &deployment.provider;
+        let model = deployment.upstream_model(&self.resolved.asked);
+        let target = deployment.target(model);
+        let unusable = || Failed::new(FailureClass::Connect, "The provider's URL is unusable.");
+        let url = target.url(self.ask.endpoint).map_err(|_| unusable())?;
+        let uri: http::Uri = url.parse().map_err(|_| unusable())?;
+        exchange.line.upstream_model = Some(model.to_owned());
+
+        let streams = matches!(self.ask.endpoint, Endpoint::ChatCompletions | Endpoint::Completions);
+        let ask_usage = streams
+            && match self.worker.gateway.settings.stream.include_usage {
+                IncludeUsage::Auto => target.takes_stream_options(),
+                IncludeUsage::Always => true,
+                IncludeUsage::Never => false,
+            };
+        let (body, hide_usage) = self.ask.edited(model, ask_usage);
+        let headers = headers::to_vendor(&self.ask.headers, provider, &exchange.line.request_id);
+        let request = || {
+            let mut request = Request::new(Full::new(body.clone()));
+            *request.method_mut() = http::Method::POST;
+            *request.uri_mut() = uri.clone();
+            *request.headers_mut() = headers.clone();
+            request
+        };
+        let upstream = &self.worker.upstream;
+        let sent = upstream.send(self.admitted, &provider.origin, provider.connect_timeout, request);
+        let response = sent.await.inspect_err(|error| {
+            use std::error::Error as _;
+            let source = error.source().map(ToString::to_string);
+            tracing::debug!(provider = provider.name, %error, source, "call failed");
+        })?;
+        Ok((response, hide_usage))
+    }
+
+    /// Reads a whole JSON answer.
+    async fn whole(&self, body: UpstreamBody, until: Instant) -> Result<JsonReply, Failed> {
+        let read = tokio::time::timeout_at(until, collect(body, MAX_REPLY_BYTES)).await;
+        let bytes = read.map_err(|_| Failed::timeout())?.map_err(|error| {
+            let message = match error {
+                CollectError::TooLarge => "The provider's answer is too large.",
+                CollectError::Broken => "The provider's answer was cut off.",
+            };
+            Failed::new(FailureClass::Malformed, message)
+        })?;
+        let malformed =
+            |_| Failed::new(FailureClass::Malformed, "The provider's answer is not valid JSON.");
+        let reply = JsonReply::look(bytes, self.ask.endpoint).map_err(malformed)?;
+        if let Some(rejection) = reply.rejection() {
+            return Err(Failed::rejected(Box::new(rejection)));
+        }
+        if self.streams_json() {
+            let message = "The provider did not answer with a stream.";
+            return Err(Failed::new(FailureClass::Malformed, message));
+        }
+        Ok(reply)
+    }
+}
+
+/// The head of an answer that the client gets.
+struct Answer {
+    status: StatusCode,
+    content_type: Option<HeaderValue>,
+    headers: HeaderMap,
+}
+
+impl Answer {
+    /// Tells whether the content type contains `part`.
+    fn is(&self, part: &str) -> bool {
+        let text = self.content_type.as_ref().and_then(|value| value.to_str().ok());
+        text.is_some_and(|text| text.to_ascii_lowercase().contains(part))
+    }
+
+    fn respond(self, reply: Reply) -> Response<Reply> {
+        let is_stream = matches!(reply, Reply::Events(_));
+        let mut response = Response::new(reply);
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        *headers = self.headers;
+        if let Some(content_type) = self.content_type {
+            headers.insert(CONTENT_TYPE, content_type);
+        }
+        if is_stream {
+            // Proxies between us and the client must not collect events.
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+            let name = HeaderName::from_static("x-accel-buffering");
+            headers.insert(name, HeaderValue::from_static("no"));
+            headers
+                .entry(CONTENT_TYPE)
+                .or_insert(HeaderValue::from_static("text/event-stream; charset=utf-8"));
+        }
+        response
+    }
+}
+
+/// Explains an answer that is no success.
+async fn refusal(
+    head: &http::response::Parts,
+    headers: HeaderMap,
+    body: UpstreamBody,
+    until: Instant,
+) -> Failed {
+    let read = tokio::time::timeout_at(until, collect(body, MAX_ERROR_BYTES)).await;
+    let bytes = read.ok().and_then(Result::ok).unwrap_or_default();
+    let rejection = Rejection::from_reply(head.status.as_u16(), bytes);
+    let mut failed = Failed::rejected(Box::new(rejection));
+    failed.retry_after = headers::retry_after(&head.headers, SystemTime::now());
+    failed.headers = headers;
+    failed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn model_names_are_bounded() {
+        for (name, fine) in [
+            ("gpt-4o".to_owned(), true),
+            ("a/b c".to_owned(), true),
+            ("x".repeat(256), true),
+            ("x".repeat(257), false),
+            ("a\nb".to_owned(), false),
+            (String::new(), false),
+        ] {
+            assert_eq!(check_model_name(&name).is_ok(), fine, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn timeouts_are_durations() {
+        for (value, fine) in [("30s", true), ("250ms", true), ("2.5", true), ("0", false), ("-1", false), ("soon", false)] {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-llmux-timeout", HeaderValue::from_static(value));
+            assert_eq!(deadline(&headers).is_ok(), fine, "{value}");
+        }
+    }
+}

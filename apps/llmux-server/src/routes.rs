@@ -1,0 +1,410 @@
+//! The HTTP routes, and what every response gets.
+
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use llmux_auth::Admitted;
+use llmux_providers::Endpoint;
+use serde_json::json;
+
+use crate::body::{Body, Reply};
+use crate::error::ApiError;
+use crate::exchange::{Exchange, milliseconds};
+use crate::gateway::{Gateway, Worker};
+use crate::timed_io::Busy;
+use crate::{headers, proxy};
+
+/// Who may use a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Everyone.
+    Public,
+    /// Holders of a key, everyone on an open data plane.
+    Caller,
+}
+
+impl Role {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::Caller => "caller",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    Proxy(Endpoint),
+    Models,
+    Model,
+    Live,
+    Ready,
+    Health,
+}
+
+/// One route. Its path is written as clients know it best; see [`Path`] for the other spellings.
+#[derive(Debug)]
+pub(crate) struct Route {
+    method: &'static str,
+    path: &'static str,
+    role: Role,
+    action: Action,
+}
+
+const fn proxied(path: &'static str, endpoint: Endpoint) -> Route {
+    Route { method: "POST", path, role: Role::Caller, action: Action::Proxy(endpoint) }
+}
+
+const fn read(path: &'static str, role: Role, action: Action) -> Route {
+    Route { method: "GET", path, role, action }
+}
+
+static ROUTES: &[Route] = &[
+    proxied("/v1/chat/completions", Endpoint::ChatCompletions),
+    proxied("/v1/completions", Endpoint::Completions),
+    proxied("/v1/embeddings", Endpoint::Embeddings),
+    proxied("/v1/responses", Endpoint::Responses),
+    proxied("/v1/moderations", Endpoint::Moderations),
+    proxied("/v1/images/generations", Endpoint::ImagesGenerations),
+    proxied("/v1/audio/speech", Endpoint::AudioSpeech),
+    proxied("/v1/audio/transcriptions", Endpoint::AudioTranscriptions),
+    proxied("/v1/audio/translations", Endpoint::AudioTranslations),
+    read("/v1/models", Role::Caller, Action::Models),
+    read("/v1/models/{id}", Role::Caller, Action::Model),
+    read("/health", Role::Public, Action::Health),
+    read("/health/live", Role::Public, Action::Live),
+    read("/health/ready", Role::Public, Action::Ready),
+];
+
+/// Paths of the contract that are not built: they answer `unsupported_endpoint`.
+static NOT_BUILT: [&str; 2] = ["/v1/messages", "/v1/messages/count_tokens"];
+
+/// Where the management plane's paths begin.
+static MANAGEMENT: [&str; 14] = [
+    "/key/",
+    "/team/",
+    "/user/",
+    "/organization/",
+    "/spend/",
+    "/global/",
+    "/audit/",
+    "/control/",
+    "/route/",
+    "/cache/",
+    "/budget/",
+    "/customer/",
+    "/model/",
+    "/invitation/",
+];
+
+/// Lists the routes, one a line: method, path, role.
+pub(crate) fn list() -> String {
+    let line = |route: &Route| {
+        format!("{:<5} {:<26} {}\n", route.method, route.path, route.role.as_str())
+    };
+    ROUTES.iter().map(line).collect()
+}
+
+/// Which listener a request came in by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Port {
+    /// The data plane, and the management plane where it has no port of its own.
+    Main,
+    /// The management plane only.
+    Admin,
+}
+
+/// A connection's part in its requests.
+#[derive(Clone)]
+pub(crate) struct Connection {
+    pub(crate) worker: Worker,
+    pub(crate) peer: IpAddr,
+    pub(crate) port: Port,
+    pub(crate) busy: Busy,
+}
+
+/// Answers one request.
+pub(crate) async fn handle(connection: Connection, request: Request<Incoming>) -> Response<Body> {
+    let gateway = &connection.worker.gateway;
+    let request_id = headers::request_id(request.headers());
+    let trusted = &gateway.settings.server.trusted_proxies;
+    let client_ip = headers::client_ip(connection.peer, request.headers(), trusted);
+    let busy = connection.busy.enter();
+    let mut exchange =
+        Exchange::open(gateway, busy, request_id.clone(), client_ip, request.method());
+
+    let (mut response, admitted) = match dispatch(&connection, request, &mut exchange).await {
+        Ok(answered) => answered,
+        Err(error) => {
+            exchange.note_error(&error.error);
+            (error.response().map(Reply::Whole), None)
+        }
+    };
+    exchange.line.status = response.status().as_u16();
+    exchange.line.overhead_ms = Some(milliseconds(exchange.overhead()));
+    add_headers(&mut response, &exchange);
+    response.map(|reply| Body::new(reply, exchange, admitted))
+}
+
+/// Adds our own headers.
+fn add_headers(response: &mut Response<Reply>, exchange: &Exchange) {
+    let line = &exchange.line;
+    let map = response.headers_mut();
+    map.insert(headers::X_REQUEST_ID, line.request_id.clone());
+    if line.attempts == 0 {
+        return;
+    }
+    let mut set = |name: &'static str, value: &str| {
+        // Configured names may have characters that no header has.
+        if let Ok(value) = HeaderValue::from_str(value) {
+            map.insert(HeaderName::from_static(name), value);
+        }
+    };
+    set("x-llmux-deployment", line.deployment.as_deref().unwrap_or_default());
+    set("x-llmux-provider", line.provider.as_deref().unwrap_or_default());
+    set("x-llmux-attempts", &line.attempts.to_string());
+    set("x-llmux-overhead-ms", &line.overhead_ms.unwrap_or_default().to_string());
+}
+
+type Answered = (Response<Reply>, Option<Admitted>);
+
+async fn dispatch(
+    connection: &Connection,
+    request: Request<Incoming>,
+    exchange: &mut Exchange,
+) -> Result<Answered, ApiError> {
+    let worker = &connection.worker;
+    let gateway = &worker.gateway;
+    let path = Path::of(request.uri().path());
+    let found: Vec<&Route> = ROUTES.iter().filter(|route| path.is(route)).collect();
+    let is_data = found.iter().any(|route| route.role == Role::Caller);
+    if found.is_empty() || (is_data && connection.port == Port::Admin) {
+        return elsewhere(connection, &path, &request, exchange);
+    }
+    let method = match *request.method() {
+        Method::HEAD => "GET",
+        ref method => method.as_str(),
+    };
+    let Some(route) = found.iter().find(|route| route.method == method) else {
+        let allow = if found.iter().any(|route| route.method == "GET") { "GET, HEAD" } else { "POST" };
+        return Err(ApiError::method_not_allowed(allow));
+    };
+    exchange.line.route = route.path;
+    match route.action {
+        Action::Proxy(endpoint) => {
+            let model = path.deployment.clone();
+            proxy::call(worker, endpoint, model, request, exchange).await
+        }
+        Action::Models => {
+            identify(gateway, &request, exchange)?;
+            Ok((models(gateway), None))
+        }
+        Action::Model => {
+            identify(gateway, &request, exchange)?;
+            Ok((model(gateway, &path)?, None))
+        }
+        Action::Live => {
+            exchange.unlogged();
+            Ok((json_response(StatusCode::OK, &json!({"status": "ok"})), None))
+        }
+        Action::Ready | Action::Health => {
+            exchange.unlogged();
+            let draining = gateway.is_draining();
+            let state = if draining { "draining" } else { "ok" };
+            let unready = draining && route.action == Action::Ready;
+            let status = if unready { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+            let mut response = json_response(status, &json!({ "status": state }));
+            if unready {
+                response.headers_mut().insert(http::header::RETRY_AFTER, HeaderValue::from(1));
+            }
+            Ok((response, None))
+        }
+    }
+}
+
+/// Answers what is no route: paths that are not built, behind the guard of their plane, and unknown ones.
+fn elsewhere(
+    connection: &Connection,
+    path: &Path,
+    request: &Request<Incoming>,
+    exchange: &mut Exchange,
+) -> Result<Answered, ApiError> {
+    let gateway = &connection.worker.gateway;
+    let raw = request.uri().path();
+    let management_here =
+        connection.port == Port::Admin || gateway.settings.server.admin_port == 0;
+    if management_here && MANAGEMENT.iter().any(|prefix| raw.starts_with(prefix)) {
+        exchange.line.route = "management";
+        let _administrator = gateway.gate.administer(headers::presented_key(request.headers()))?;
+        return Err(ApiError::unsupported_endpoint());
+    }
+    if connection.port == Port::Main && NOT_BUILT.iter().any(|route| path.matches(route)) {
+        exchange.line.route = "not built";
+        identify(gateway, request, exchange)?;
+        return Err(ApiError::unsupported_endpoint());
+    }
+    Err(ApiError::unknown_path(request.method(), raw))
+}
+
+/// Finds out who is calling, or refuses.
+fn identify(
+    gateway: &Gateway,
+    request: &Request<Incoming>,
+    exchange: &mut Exchange,
+) -> Result<(), ApiError> {
+    let map = request.headers();
+    let caller = gateway.gate.identify(
+        headers::presented_key(map),
+        headers::host(request.uri(), map),
+        headers::origin(map),
+    )?;
+    exchange.line.caller = Some(caller.as_str());
+    Ok(())
+}
+
+fn json_response(status: StatusCode, body: &serde_json::Value) -> Response<Reply> {
+    let mut response = Response::new(Reply::Whole(Bytes::from(body.to_string())));
+    *response.status_mut() = status;
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, json);
+    response
+}
+
+fn model_object(id: &str, owned_by: &str, created: u64) -> serde_json::Value {
+    json!({"id": id, "object": "model", "created": created, "owned_by": owned_by})
+}
+
+fn models(gateway: &Gateway) -> Response<Reply> {
+    let object = |listed: &crate::catalog::Listed| {
+        model_object(&listed.id, &listed.owned_by, gateway.started)
+    };
+    let data: Vec<_> = gateway.catalog.listed().iter().map(object).collect();
+    json_response(StatusCode::OK, &json!({"object": "list", "data": data}))
+}
+
+fn model(gateway: &Gateway, path: &Path) -> Result<Response<Reply>, ApiError> {
+    let id = path.tail.strip_prefix("/models/").unwrap_or_default();
+    let resolved = gateway.catalog.resolve(id).ok_or_else(|| ApiError::model_not_found(id))?;
+    let owner = (0..resolved.route.deployments.len())
+        .find(|index| !resolved.excluded.contains(index))
+        .map(|index| resolved.route.deployments[index].provider.name.as_str());
+    let object = model_object(id, owner.unwrap_or_default(), gateway.started);
+    Ok(json_response(StatusCode::OK, &object))
+}
+
+/// A request's path, brought into one form. Data-plane paths also come without `/v1`, below `/openai` and below
+/// `/openai/deployments/{model}`, as Azure's clients spell them.
+#[derive(Debug, PartialEq, Eq)]
+struct Path {
+    /// The path without `/v1` and what stands before it, percent-decoded.
+    tail: String,
+    /// Whether the path is as the client wrote it.
+    plain: bool,
+    deployment: Option<String>,
+}
+
+impl Path {
+    fn of(path: &str) -> Self {
+        let mut rest = path;
+        let mut deployment = None;
+        if let Some(below) = rest.strip_prefix("/openai").filter(|below| below.starts_with('/')) {
+            rest = below;
+            if let Some((model, tail)) =
+                below.strip_prefix("/deployments/").and_then(|below| below.split_once('/'))
+            {
+                deployment = Some(decoded(model));
+                rest = &below[below.len() - tail.len() - 1..];
+            }
+        }
+        rest = rest.strip_prefix("/v1").filter(|below| below.starts_with('/')).unwrap_or(rest);
+        let plain = rest.len() == path.len();
+        Self { tail: decoded(rest), plain, deployment }
+    }
+
+    fn is(&self, route: &Route) -> bool {
+        // A model in the path belongs to a call that has one.
+        if self.deployment.is_some() && !matches!(route.action, Action::Proxy(_)) {
+            return false;
+        }
+        // Health is where it is, and nowhere else.
+        if route.role == Role::Public && !self.plain {
+            return false;
+        }
+        self.matches(route.path)
+    }
+
+    fn matches(&self, route: &str) -> bool {
+        let wanted = route.strip_prefix("/v1").unwrap_or(route);
+        match wanted.strip_suffix("{id}") {
+            // Model names have slashes, encoded or not.
+            Some(prefix) => self.tail.strip_prefix(prefix).is_some_and(|id| !id.is_empty()),
+            None => self.tail == wanted,
+        }
+    }
+}
+
+/// Undoes percent-encoding (RFC 3986, 2.1); what is not an encoding stays.
+fn decoded(text: &str) -> String {
+    if !text.contains('%') {
+        return text.to_owned();
+    }
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        let hex = tail.get(..2).and_then(|pair| std::str::from_utf8(pair).ok());
+        match hex.and_then(|pair| u8::from_str_radix(pair, 16).ok()).filter(|_| first == b'%') {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &tail[2..];
+            }
+            None => {
+                bytes.push(first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(path: &str) -> Option<(&'static str, Option<String>)> {
+        let path = Path::of(path);
+        let found = ROUTES.iter().find(|route| path.is(route))?;
+        Some((found.path, path.deployment))
+    }
+
+    #[test]
+    fn all_spellings_of_a_path_find_their_route() {
+        let chat = "/v1/chat/completions";
+        for path in ["/v1/chat/completions", "/chat/completions", "/openai/v1/chat/completions", "/openai/chat/completions"] {
+            assert_eq!(route(path), Some((chat, None)), "{path}");
+        }
+        assert_eq!(
+            route("/openai/deployments/my%2Fmodel/chat/completions"),
+            Some((chat, Some("my/model".into())))
+        );
+        assert_eq!(route("/v1/models/a/b"), Some(("/v1/models/{id}", None)));
+        assert_eq!(route("/models"), Some(("/v1/models", None)));
+        assert_eq!(route("/health/live"), Some(("/health/live", None)));
+    }
+
+    #[test]
+    fn other_paths_find_none() {
+        for path in ["/", "/v1", "/v1/", "/v1/chat", "/v1/chat/completions/", "/v1/v1/models", "/v1/health", "/openai/deployments/m/models", "/V1/models", "/v1/models/"] {
+            assert_eq!(route(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn percent_encoding_is_undone_once() {
+        for (text, expected) in [("a%2Fb", "a/b"), ("%252F", "%2F"), ("100%", "100%"), ("%zz", "%zz"), ("%C3%A9", "é")] {
+            assert_eq!(decoded(text), expected);
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! The life of the process: data folder, workers, signals, the end.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use llmux_auth::{Gate, Plane};
+use llmux_types::Secret;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+
+use crate::catalog::Catalog;
+use crate::config::{Settings, Tls};
+use crate::gateway::{Gateway, Worker};
+use crate::log::Log;
+use crate::routes::Port;
+use crate::serve::{Phase, Server, listen};
+use crate::timed_io::Busy;
+use crate::upstream::{Upstream, tls_client_config};
+
+/// Why the server did not run, or did not run to a clean end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RunError {
+    #[error("{0}")]
+    Configuration(String),
+    #[error("cannot listen on {address}: {source}")]
+    Bind { address: SocketAddr, source: io::Error },
+    #[error("the data folder {path} is in use by another process")]
+    DataInUse { path: String },
+    #[error("cannot use the data folder {path}: {source}")]
+    Data { path: String, source: io::Error },
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+impl RunError {
+    /// Returns the exit code that the command line promises.
+    pub(crate) const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Configuration(_) | Self::Data { .. } | Self::Io(_) => 1,
+            Self::Bind { .. } | Self::DataInUse { .. } => 3,
+        }
+    }
+}
+
+/// Runs the gateway until a signal ends it. `announce` is told the addresses once all of them take connections.
+pub(crate) fn run(mut settings: Settings, announce: impl FnOnce(&Addresses)) -> Result<(), RunError> {
+    raise_file_limit();
+    let _lock = lock_data_folder(&settings.data_dir)?;
+    let log = Log::start(&settings.logging)?;
+    for warning in std::mem::take(&mut settings.warnings) {
+        tracing::warn!("{warning}");
+    }
+    let _mock = crate::mock::start_where_wanted(&mut settings)?;
+    let master_key = match settings.auth.master_key.clone() {
+        Some(key) => key,
+        None => kept_master_key(&settings.data_dir)?,
+    };
+    let loopback = settings.server.host.is_loopback();
+    let plane = match (settings.auth.data_plane_needs_key, loopback) {
+        (true, _) => Plane::Keyed,
+        (false, true) => Plane::OpenLoopback,
+        (false, false) => {
+            tracing::warn!("the data plane is open to everyone who can reach {}", settings.server.host);
+            Plane::Open
+        }
+    };
+    let catalog =
+        Catalog::new(&settings).map_err(|error| RunError::Configuration(error.to_string()))?;
+    let gate = Gate::new(&master_key, plane);
+    let acceptor = settings.server.tls.as_ref().map(tls_acceptor).transpose()?;
+
+    let (main, listeners) = bind(&settings, settings.server.port)?;
+    let mut all: Vec<_> = listeners.into_iter().map(|listener| vec![(Port::Main, listener)]).collect();
+    let mut addresses = Addresses { main, admin: None, https: acceptor.is_some() };
+    if settings.server.admin_port > 0 {
+        let (admin, listeners) = bind(&settings, settings.server.admin_port)?;
+        addresses.admin = Some(admin);
+        for (worker, listener) in all.iter_mut().zip(listeners) {
+            worker.push((Port::Admin, listener));
+        }
+    }
+
+    let grace = settings.server.shutdown_grace;
+    let gateway = Gateway::new(settings, catalog, gate, log.clone());
+    let (phase, told) = watch::channel(Phase::Running);
+    let connections = Busy::default();
+    let tls = tls_client_config();
+    let mut workers = Vec::new();
+    for (number, listeners) in all.into_iter().enumerate() {
+        let worker =
+            Worker { gateway: Arc::clone(&gateway), upstream: Upstream::new(Arc::clone(&tls)) };
+        let servers = listeners.into_iter().map(|(port, listener)| {
+            let server = Server {
+                worker: worker.clone(),
+                port,
+                tls: acceptor.clone(),
+                phase: told.clone(),
+                connections: connections.clone(),
+            };
+            (server, listener)
+        });
+        workers.push(spawn_worker(number, worker.upstream.clone(), servers.collect())?);
+    }
+    drop(told);
+    tracing::info!(
+        address = %addresses.main,
+        admin = addresses.admin.map(tracing::field::display),
+        models = gateway.catalog.listed().len(),
+        providers = gateway.settings.providers.len(),
+        "listening"
+    );
+    announce(&addresses);
+
+    let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    control.block_on(until_the_end(&gateway, &phase, &connections, grace))?;
+    for worker in workers {
+        if worker.join().is_err() {
+            tracing::error!("a worker thread panicked");
+        }
+    }
+    tracing::info!("stopped");
+    log.flush();
+    Ok(())
+}
+
+/// Where the server listens.
+pub(crate) struct Addresses {
+    pub(crate) main: SocketAddr,
+    pub(crate) admin: Option<SocketAddr>,
+    pub(crate) https: bool,
+}
+
+/// Waits for a signal, then for what is open.
+async fn until_the_end(
+    gateway: &Gateway,
+    phase: &watch::Sender<Phase>,
+    connections: &Busy,
+    grace: Duration,
+) -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => {
+                tracing::warn!("SIGHUP: reloading is not available in this version; restart to apply changes");
+            }
+        }
+    }
+    tracing::info!(in_flight = gateway.in_flight(), "draining");
+    gateway.drain();
+    phase.send_replace(Phase::Draining);
+    let drained = async {
+        while connections.is_busy() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        () = drained => {}
+        () = tokio::time::sleep(grace) => {
+            tracing::warn!(in_flight = gateway.in_flight(), "shutdown_grace is over, requests are cut off");
+        }
+        _ = terminate.recv() => tracing::warn!("second signal, requests are cut off"),
+        _ = interrupt.recv() => tracing::warn!("second signal, requests are cut off"),
+    }
+    phase.send_replace(Phase::Stopped);
+    Ok(())
+}
+
+fn spawn_worker(
+    number: usize,
+    upstream: Upstream,
+    servers: Vec<(Server, std::net::TcpListener)>,
+) -> io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+        runtime.block_on(async {
+            tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(Duration::from_secs(10)).await;
+                    upstream.close_idle();
+                }
+            });
+            let running: Vec<_> = servers
+                .into_iter()
+                .map(|(server, listener)| tokio::spawn(server.run(listener)))
+                .collect();
+            for server in running {
+                match server.await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::error!(%error, "a listener failed"),
+                    Err(error) => tracing::error!(%error, "a listener panicked"),
+                }
+            }
+        });
+    })
+}
+
+/// Binds one listener for each worker. The first bind is a plain one: SO_REUSEPORT would share a port with another
+/// process without a word.
+fn bind(settings: &Settings, port: u16) -> Result<(SocketAddr, Vec<std::net::TcpListener>), RunError> {
+    let mut address = SocketAddr::new(settings.server.host, port);
+    let fault = |source| RunError::Bind { address, source };
+    drop(std::net::TcpListener::bind(address).map_err(fault)?);
+    let first = listen(address).map_err(fault)?;
+    address = first.local_addr().map_err(fault)?;
+    let mut listeners = vec![first];
+    for _ in 1..settings.server.workers {
+        listeners.push(listen(address).map_err(|source| RunError::Bind { address, source })?);
+    }
+    Ok((address, listeners))
+}
+
+/// Makes the data folder and takes it for this process.
+fn lock_data_folder(path: &Path) -> Result<File, RunError> {
+    let shown = path.display().to_string();
+    let fault = |source| RunError::Data { path: shown.clone(), source };
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(fault)?;
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path.join("lock"))
+        .map_err(fault)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(std::fs::TryLockError::WouldBlock) => Err(RunError::DataInUse { path: shown }),
+        Err(std::fs::TryLockError::Error(source)) => Err(fault(source)),
+    }
+}
+
+/// Reads the master key that an earlier start made, or makes one.
+fn kept_master_key(data_dir: &Path) -> Result<Secret, RunError> {
+    let path = data_dir.join("master_key");
+    let shown = path.display().to_string();
+    let fault = |source| RunError::Data { path: shown.clone(), source };
+    match std::fs::read_to_string(&path) {
+        Ok(key) if !key.trim().is_empty() => {
+            tracing::info!(file = shown, "the master key of an earlier start is used");
+            return Ok(Secret::new(key.trim()));
+        }
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(fault(error)),
+    }
+    let mut random = [0_u8; 32];
+    getrandom::fill(&mut random).map_err(|error| fault(io::Error::other(error)))?;
+    let digits: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let key = format!("sk-{digits}");
+    // Written beside and renamed: a start that is killed half way leaves no half key.
+    let new = data_dir.join("master_key.new");
+    let mut options = File::options();
+    let mut file =
+        options.create(true).write(true).truncate(true).mode(0o600).open(&new).map_err(fault)?;
+    writeln!(file, "{key}").and_then(|()| file.sync_all()).map_err(fault)?;
+    std::fs::rename(&new, &path).map_err(fault)?;
+    tracing::warn!(file = shown, "no master key is configured: one was made and is kept in this file");
+    Ok(Secret::new(key))
+}
+
+fn tls_acceptor(tls: &Tls) -> Result<TlsAcceptor, RunError> {
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+    let fault = |key: &str, error: &dyn std::fmt::Display| {
+        RunError::Configuration(format!("server.tls.{key}: {error}"))
+    };
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&tls.cert)
+        .and_then(Iterator::collect)
+        .map_err(|error| fault("cert", &error));
+    let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(|error| fault("key", &error))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| fault("cert", &error))?
+        .with_no_client_auth()
+        .with_single_cert(chain?, key)
+        .map_err(|error| fault("cert", &error))?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// Raises the number of files this process may open to what the system allows: each stream needs two.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
