@@ -255,6 +255,10 @@ async fn models_are_listed_in_each_dialect() {
     );
     let gemini = send(&mock, "GET", "/v1beta/models", &[], "").await.json();
     assert_eq!(gemini["models"][0]["name"], "models/mock");
+    let by_key = send(&mock, "GET", "/v1/models", &[("x-goog-api-key", "k")], "")
+        .await
+        .json();
+    assert_eq!(by_key, gemini);
     assert_eq!(
         send(&mock, "GET", "/v1/models/x", &[], "").await.json()["id"],
         "x"

@@ -1,9 +1,10 @@
 //! What streams are made of, and that they say the same as whole answers.
 
+use http_body_util::BodyExt as _;
 use llmux_mock::{Finish, Mock, Options, Reply};
 use serde_json::{Value, json};
 
-use crate::client::{Answer, post};
+use crate::client::{Answer, events, open, post};
 
 /// What an answer says, whatever the dialect.
 #[derive(Debug, Default, PartialEq)]
@@ -403,4 +404,49 @@ async fn chunks_set_the_number_of_content_events_and_tokens() {
     });
     assert_eq!(content.count(), 40);
     assert_eq!(events[events.len() - 2]["usage"]["completion_tokens"], 40);
+}
+
+#[tokio::test]
+async fn the_options_gap_lies_between_the_events_of_the_default_answer() {
+    let hour = std::time::Duration::from_secs(3600);
+    let options = Options {
+        chunk_gap: hour,
+        ..Options::default()
+    };
+    let mock = Mock::start(options).await.unwrap();
+    let body = json!({"model": "m", "stream": true}).to_string();
+    let mut response = open(&mock, "POST", "/v1/chat/completions", &[], &body)
+        .await
+        .unwrap();
+    let frame = response
+        .body_mut()
+        .frame()
+        .await
+        .unwrap()
+        .unwrap()
+        .into_data()
+        .unwrap();
+    assert_eq!(events(std::str::from_utf8(&frame).unwrap()).len(), 1);
+    drop(response);
+    mock.until(|mock| mock.abandoned() == 1).await;
+}
+
+#[tokio::test]
+async fn the_same_request_gets_the_same_bytes_and_another_one_others() {
+    let mock = Mock::start(Options::default()).await.unwrap();
+    let bodies = [
+        json!({"model": "a"}),
+        json!({"model": "b"}),
+        json!({"model": "a", "n": 2}),
+        json!({"model": "a", "stream": true}),
+        json!({"model": "a", "stream": true, "stream_options": {"include_usage": true}}),
+        json!({"model": "a", "messages": [{"role": "user", "content": "some words"}]}),
+    ];
+    let mut seen = Vec::new();
+    for body in &bodies {
+        let first = post(&mock, "/v1/chat/completions", body).await.body;
+        assert_eq!(post(&mock, "/v1/chat/completions", body).await.body, first);
+        assert!(!seen.contains(&first));
+        seen.push(first);
+    }
 }

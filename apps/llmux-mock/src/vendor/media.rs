@@ -39,7 +39,7 @@ pub(super) fn models(dialect: Dialect, created: u64, path: &str) -> Prepared {
         let id = quote(id);
         match dialect {
             Dialect::Anthropic => format!(
-                r#"{{"type":"model","id":{id},"display_name":{id},"created_at":"2026-01-31T00:00:00Z"}}"#
+                r#"{{"type":"model","id":{id},"display_name":{id},"created_at":"2026-01-31T00:00:00Z","lifecycle":"active"}}"#
             ),
             Dialect::Gemini => format!(
                 r#"{{"name":{},"displayName":{id},"inputTokenLimit":1048576,"outputTokenLimit":65536,"supportedGenerationMethods":["generateContent","countTokens"]}}"#,

@@ -312,7 +312,9 @@ fn route(call: &Call<'_>) -> (Endpoint, Dialect) {
     if call.method == Method::GET && path.contains("/models") {
         let dialect = if call.headers.contains_key("anthropic-version") {
             Dialect::Anthropic
-        } else if path.contains("/v1beta/") && !path.contains("/openai/") {
+        } else if call.headers.contains_key("x-goog-api-key")
+            || (path.contains("/v1beta/") && !path.contains("/openai/"))
+        {
             Dialect::Gemini
         } else {
             openai
