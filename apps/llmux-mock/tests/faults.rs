@@ -403,6 +403,8 @@ fn the_header_syntax_has_every_fault() {
     for wrong in [
         "cut=x",
         "status=99999",
+        "status=100",
+        "header=a b: c",
         "latency=1h",
         "reset=1",
         "finish=done",
@@ -411,6 +413,22 @@ fn the_header_syntax_has_every_fault() {
         "what",
     ] {
         assert!(Reply::parse(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn a_script_is_refused_whole_for_one_wrong_reply() {
+    let mock = Mock::start(Options::default()).await.unwrap();
+    for wrong in [
+        json!({"status": 1000}),
+        json!({"headers": {"a b": "c"}}),
+        json!({"latency": 5}),
+        json!({"cut": false}),
+        json!(7),
+    ] {
+        let problem = mock.script_json(json!([{"status": 500}, wrong]).to_string().as_bytes());
+        assert!(problem.unwrap_err().starts_with("reply 1: "));
+        assert_eq!(mock.scripted(), 0);
     }
 }
 
