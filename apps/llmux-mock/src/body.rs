@@ -17,6 +17,9 @@ use crate::wire::WireFaults;
 /// Longest that a hanging answer keeps its connection.
 pub(crate) const HANG: Duration = Duration::from_secs(120);
 
+/// Time for what was sent to leave before the connection is broken off.
+const CUT_GRACE: Duration = Duration::from_millis(5);
+
 /// The end of an answer that was broken off on purpose.
 #[derive(Debug)]
 pub(crate) struct Severed;
@@ -52,6 +55,8 @@ pub(crate) struct Player {
     /// Length of the whole body, where the head says it.
     length: Option<u64>,
     waiting: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// The connection is to be broken off next.
+    severing: bool,
     faults: Arc<WireFaults>,
     open: Open,
 }
@@ -75,6 +80,7 @@ impl Body {
             steps: steps.into_iter(),
             length,
             waiting: None,
+            severing: false,
             faults,
             open,
         }))
@@ -87,6 +93,9 @@ impl Player {
             if let Some(waiting) = &mut self.waiting {
                 std::task::ready!(waiting.as_mut().poll(cx));
                 self.waiting = None;
+            }
+            if self.severing {
+                return Poll::Ready(Some(Err(Severed)));
             }
             match self.steps.next() {
                 None => {
@@ -110,9 +119,11 @@ impl Player {
                 Some(Step::Sleep(wait)) => self.waiting = Some(Box::pin(tokio::time::sleep(wait))),
                 Some(Step::Wait(gate)) => self.waiting = Some(Box::pin(gate.pass())),
                 Some(Step::Cut { reset }) => {
+                    // From here on it is not the client that breaks off.
                     self.open.finish();
                     self.faults.reset.fetch_or(reset, Ordering::Relaxed);
-                    return Poll::Ready(Some(Err(Severed)));
+                    self.waiting = Some(Box::pin(tokio::time::sleep(CUT_GRACE)));
+                    self.severing = true;
                 }
             }
         }

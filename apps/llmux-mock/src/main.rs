@@ -85,12 +85,16 @@ fn run(arguments: Arguments) -> Result<(), String> {
         spawn_worker(Arc::clone(&mock))
             .map_err(|error| format!("cannot start a worker: {error}"))?;
     }
+    let stopped = {
+        // Before anybody is told that there is something to stop.
+        let _inside = runtime.enter();
+        stopped().map_err(|error| format!("cannot listen for signals: {error}"))?
+    };
     let mut out = io::stdout();
     // A closed stdout is no reason not to serve.
     let _ = writeln!(out, "listening on {}", mock.url()).and_then(|()| out.flush());
-    runtime
-        .block_on(stopped())
-        .map_err(|error| format!("cannot wait for signals: {error}"))
+    runtime.block_on(stopped);
+    Ok(())
 }
 
 fn runtime() -> io::Result<tokio::runtime::Runtime> {
@@ -117,13 +121,14 @@ fn spawn_worker(mock: Arc<Mock>) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits for SIGTERM or SIGINT.
-async fn stopped() -> io::Result<()> {
+/// Returns a future that ends at SIGTERM or SIGINT.
+fn stopped() -> io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }

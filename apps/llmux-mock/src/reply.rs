@@ -10,12 +10,13 @@ use crate::syntax;
 /// One scripted answer.
 ///
 /// [`Reply::default`] is the answer the mock would have given anyway; every field changes one thing of it, and they
-/// combine. The setters below read better in tests than the fields, which are what a script file sets.
+/// combine: `Reply { cut: Some(After::Events(2)), ..Reply::text("Hi") }`. The setters below cover the usual cases; the
+/// fields are what a script file sets.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-#[non_exhaustive]
 pub struct Reply {
     /// HTTP status. From 400 on, and without `body` or `events`, the body is an error in the shape of the path's vendor.
+    #[serde(deserialize_with = "status")]
     pub status: Option<u16>,
     /// Further response headers; one that the mock would set itself is replaced.
     #[serde(deserialize_with = "headers")]
@@ -383,10 +384,19 @@ impl<'de> Deserialize<'de> for After {
     }
 }
 
+fn status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
+    let status = u16::deserialize(deserializer)?;
+    syntax::status(status)
+        .map(Some)
+        .map_err(serde::de::Error::custom)
+}
+
 fn headers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, String)>, D::Error> {
-    Ok(BTreeMap::<String, String>::deserialize(deserializer)?
+    let headers = BTreeMap::<String, String>::deserialize(deserializer)?;
+    headers
         .into_iter()
-        .collect())
+        .map(|(name, value)| syntax::header(&name, &value).map_err(serde::de::Error::custom))
+        .collect()
 }
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {

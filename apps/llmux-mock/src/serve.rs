@@ -24,8 +24,6 @@ use crate::syntax;
 use crate::vendor::{self, Call, Prepared};
 use crate::wire::{Wire, WireFaults};
 
-/// Time for what was sent to leave before a connection is broken off.
-const CUT_GRACE: Duration = Duration::from_millis(5);
 const FAULT_HEADER: &str = "x-mock-fault";
 
 pub(crate) async fn accept(listener: TcpListener, state: Arc<State>) {
@@ -296,7 +294,7 @@ fn ends_at(reply: &Reply, event: usize) -> Option<Vec<Step>> {
 }
 
 fn cut(reset: bool) -> Vec<Step> {
-    vec![Step::Flush, Step::Sleep(CUT_GRACE), Step::Cut { reset }]
+    vec![Step::Flush, Step::Cut { reset }]
 }
 
 fn hang() -> Vec<Step> {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hyper::header::{HeaderName, HeaderValue};
 use serde::Deserialize;
 
 use crate::reply::{After, Finish, Garbage, Reply, ToolCall};
@@ -44,13 +45,11 @@ pub(crate) fn parse(text: &str) -> Result<Reply, String> {
 
 fn apply(reply: &mut Reply, key: &str, value: &str) -> Result<(), String> {
     match key {
-        "status" => reply.status = Some(number(value)?),
-        "retry-after" => reply.headers.push((key.to_owned(), value.to_owned())),
+        "status" => reply.status = Some(status(number(value)?)?),
+        "retry-after" => reply.headers.push(header(key, value)?),
         "header" => {
             let (name, value) = value.split_once(':').ok_or("expected NAME:VALUE")?;
-            reply
-                .headers
-                .push((name.trim().to_owned(), value.trim().to_owned()));
+            reply.headers.push(header(name.trim(), value.trim())?);
         }
         "body" => reply.body = Some(value.to_owned().into()),
         "content-type" => reply.content_type = Some(value.to_owned()),
@@ -95,6 +94,23 @@ fn apply(reply: &mut Reply, key: &str, value: &str) -> Result<(), String> {
         _ => return Err("unknown key".to_owned()),
     }
     Ok(())
+}
+
+/// Lets through what can be the status of a final response.
+pub(crate) fn status(status: u16) -> Result<u16, String> {
+    if (200..=999).contains(&status) {
+        Ok(status)
+    } else {
+        Err(format!("{status} is not from 200 to 999"))
+    }
+}
+
+/// Lets through what can be sent as a header.
+pub(crate) fn header(name: &str, value: &str) -> Result<(String, String), String> {
+    if HeaderName::try_from(name).is_err() || HeaderValue::try_from(value).is_err() {
+        return Err(format!("`{name}: {value}` is not a header"));
+    }
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn number<N: std::str::FromStr>(value: &str) -> Result<N, String> {

@@ -56,7 +56,7 @@ impl Content {
                 None => pieces(&options.text, chunks),
             },
         };
-        let prompt_tokens = prompt_tokens(call);
+        let prompt_tokens = prompt_tokens(call, look);
         Self {
             reasoning: reply
                 .reasoning

@@ -32,7 +32,7 @@ pub(super) fn openai(model: &str, look: &Look<'_>, prompt_tokens: u64) -> Prepar
                     .collect();
                 quote(&encode_base64(&bytes))
             } else {
-                Value::from(vector).to_string()
+                floats(&vector)
             };
             format!(r#"{{"object":"embedding","index":{index},"embedding":{embedding}}}"#)
         })
@@ -55,15 +55,15 @@ pub(super) fn gemini(body: &[u8], batch: bool) -> Prepared {
             &request["content"].to_string(),
             dimensions.clamp(1, MAX_DIMENSIONS),
         );
-        serde_json::json!({ "values": vector })
+        format!(r#"{{"values":{}}}"#, floats(&vector))
     };
-    let answer = if batch {
+    Prepared::json(if batch {
         let requests = body["requests"].as_array().into_iter().flatten();
-        serde_json::json!({"embeddings": requests.map(values).collect::<Vec<_>>()})
+        let embeddings: Vec<String> = requests.map(values).collect();
+        format!(r#"{{"embeddings":[{}]}}"#, embeddings.join(","))
     } else {
-        serde_json::json!({"embedding": values(&body)})
-    };
-    Prepared::json(answer.to_string())
+        format!(r#"{{"embedding":{}}}"#, values(&body))
+    })
 }
 
 /// Returns how many inputs there are in a string, a list of strings, a list of tokens or a list of such lists.
@@ -97,6 +97,12 @@ fn vector(input: &str, dimensions: usize) -> Vec<f32> {
         vector.iter_mut().for_each(|value| *value /= length);
     }
     vector
+}
+
+/// JSON text with the shortest digits that give the same numbers.
+fn floats(vector: &[f32]) -> String {
+    let numbers: Vec<String> = vector.iter().map(f32::to_string).collect();
+    format!("[{}]", numbers.join(","))
 }
 
 /// Standard base64 with padding.

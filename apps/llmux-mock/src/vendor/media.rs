@@ -4,11 +4,11 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::embeddings::{count, encode_base64};
-use super::{Call, Dialect, EVENT_STREAM, Look, Prepared, prompt_tokens, quote};
+use super::{Call, Dialect, EVENT_STREAM, Look, Prepared, quote};
 use crate::Options;
 use crate::reply::Reply;
 
-/// A PNG of one transparent pixel.
+/// A PNG of one pixel.
 const PIXEL: &[u8] =
     b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\x06\0\0\0\x1f\x15\xc4\x89\
 \0\0\0\rIDATx\xdac\x64\xf8\xcfP\x0f\0\x03\x86\x01\x80Z4}k\0\0\0\0IEND\xaeB`\x82";
@@ -39,7 +39,7 @@ pub(super) fn models(dialect: Dialect, created: u64, path: &str) -> Prepared {
         let id = quote(id);
         match dialect {
             Dialect::Anthropic => format!(
-                r#"{{"type":"model","id":{id},"display_name":{id},"created_at":"2026-01-31T00:00:00Z"}}"#
+                r#"{{"type":"model","id":{id},"display_name":{id},"created_at":"2026-01-31T00:00:00Z","lifecycle":"active"}}"#
             ),
             Dialect::Gemini => format!(
                 r#"{{"name":{},"displayName":{id},"inputTokenLimit":1048576,"outputTokenLimit":65536,"supportedGenerationMethods":["generateContent","countTokens"]}}"#,
@@ -128,7 +128,7 @@ pub(super) fn speech(body: &[u8]) -> Prepared {
 pub(super) fn transcription(call: &Call<'_>, options: &Options, reply: &Reply) -> Prepared {
     let text = reply.text.as_deref().unwrap_or(&options.text);
     let tokens = text.split_whitespace().count() as u64;
-    let input = prompt_tokens(call);
+    let input = (call.body.len() as u64 / 4).max(1);
     let usage = format!(
         r#"{{"type":"tokens","input_tokens":{input},"input_token_details":{{"text_tokens":0,"audio_tokens":{input}}},"output_tokens":{tokens},"total_tokens":{}}}"#,
         input + tokens

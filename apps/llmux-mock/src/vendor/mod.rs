@@ -101,7 +101,7 @@ pub(crate) struct Look<'a> {
     n: Option<usize>,
     #[serde(borrow, default)]
     tools: Option<&'a RawValue>,
-    #[serde(borrow, default, alias = "toolConfig")]
+    #[serde(borrow, default, alias = "toolConfig", alias = "tool_config")]
     tool_choice: Option<&'a RawValue>,
     /// Where each dialect asks for JSON that follows a schema.
     #[serde(
@@ -109,13 +109,24 @@ pub(crate) struct Look<'a> {
         default,
         alias = "text",
         alias = "output_config",
-        alias = "generationConfig"
+        alias = "generationConfig",
+        alias = "generation_config"
     )]
     response_format: Option<&'a RawValue>,
     #[serde(borrow, default)]
     input: Option<&'a RawValue>,
     #[serde(borrow, default)]
     prompt: Option<&'a RawValue>,
+    #[serde(borrow, default, alias = "contents")]
+    messages: Option<&'a RawValue>,
+    #[serde(
+        borrow,
+        default,
+        alias = "instructions",
+        alias = "systemInstruction",
+        alias = "system_instruction"
+    )]
+    system: Option<&'a RawValue>,
     #[serde(default)]
     encoding_format: Option<String>,
     #[serde(default)]
@@ -213,7 +224,7 @@ pub(crate) fn answer(state: &State, call: &Call<'_>) -> Arc<Prepared> {
         stream: look.stream == Some(true),
         include_usage: look.include_usage(),
         choices: choices(endpoint, &look),
-        prompt_tokens: prompt_tokens(call),
+        prompt_tokens: prompt_tokens(call, &look),
     };
     state.prepared(key, || make(state, endpoint, dialect, call, &look, &reply))
 }
@@ -301,7 +312,9 @@ fn route(call: &Call<'_>) -> (Endpoint, Dialect) {
     if call.method == Method::GET && path.contains("/models") {
         let dialect = if call.headers.contains_key("anthropic-version") {
             Dialect::Anthropic
-        } else if path.contains("/v1beta/") && !path.contains("/openai/") {
+        } else if call.headers.contains_key("x-goog-api-key")
+            || (path.contains("/v1beta/") && !path.contains("/openai/"))
+        {
             Dialect::Gemini
         } else {
             openai
@@ -386,9 +399,15 @@ fn choices(endpoint: Endpoint, look: &Look<'_>) -> usize {
     look.n.unwrap_or(1).clamp(1, 128) * prompts
 }
 
-/// Every four bytes of the body are a token.
-fn prompt_tokens(call: &Call<'_>) -> u64 {
-    (call.body.len() as u64 / 4).max(1)
+/// Every four bytes of the conversation's JSON text are a token. Streaming or not, and which model, makes no difference.
+fn prompt_tokens(call: &Call<'_>, look: &Look<'_>) -> u64 {
+    let parts = [look.messages, look.input, look.prompt, look.system];
+    let bytes: usize = parts
+        .into_iter()
+        .flatten()
+        .map(|part| part.get().len())
+        .sum();
+    (if bytes == 0 { call.body.len() } else { bytes } as u64 / 4).max(1)
 }
 
 fn make(
@@ -419,12 +438,13 @@ fn make(
         ),
         Endpoint::Responses => responses::answer(&model, state.created, stream, &content()),
         Endpoint::Messages => anthropic::messages(&model, stream, &content()),
-        Endpoint::CountTokens => {
-            Prepared::json(format!(r#"{{"input_tokens":{}}}"#, prompt_tokens(call)))
-        }
+        Endpoint::CountTokens => Prepared::json(format!(
+            r#"{{"input_tokens":{}}}"#,
+            prompt_tokens(call, look)
+        )),
         Endpoint::Generate => gemini::generate(&model, &content()),
         Endpoint::StreamGenerate { sse } => gemini::stream(&model, sse, &content()),
-        Endpoint::Embeddings => embeddings::openai(&model, look, prompt_tokens(call)),
+        Endpoint::Embeddings => embeddings::openai(&model, look, prompt_tokens(call, look)),
         Endpoint::EmbedContent => embeddings::gemini(call.body, false),
         Endpoint::BatchEmbed => embeddings::gemini(call.body, true),
         Endpoint::Moderations => media::moderations(&model, look),

@@ -192,7 +192,7 @@ impl Item {
 fn usage(content: &Content) -> String {
     let (input, output) = (content.prompt_tokens, content.completion_tokens());
     format!(
-        r#"{{"input_tokens":{input},"input_tokens_details":{{"cached_tokens":{}}},"output_tokens":{output},"output_tokens_details":{{"reasoning_tokens":{}}},"total_tokens":{}}}"#,
+        r#"{{"input_tokens":{input},"input_tokens_details":{{"cached_tokens":{},"cache_write_tokens":0}},"output_tokens":{output},"output_tokens_details":{{"reasoning_tokens":{}}},"total_tokens":{}}}"#,
         content.cached_tokens,
         content.reasoning_tokens(),
         input + output
