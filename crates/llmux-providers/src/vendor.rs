@@ -42,7 +42,10 @@ const fn compatible(name: &'static str, base_url: &'static str) -> Vendor {
 }
 
 const fn local(name: &'static str, base_url: &'static str) -> Vendor {
-    Vendor { key_required: false, ..compatible(name, base_url) }
+    Vendor {
+        key_required: false,
+        ..compatible(name, base_url)
+    }
 }
 
 /// All vendors, sorted by name.
@@ -64,6 +67,31 @@ static VENDORS: &[Vendor] = &[
         key_variables: &["OPENAI_API_KEY"],
         models: &["gpt-4o", "gpt-4o-mini"],
     },
+    Vendor {
+        name: "azure",
+        dialect: Dialect::Azure,
+        base_url: None,
+        key_required: true,
+        key_variables: &["AZURE_OPENAI_API_KEY"],
+        models: &[],
+    },
+    Vendor {
+        name: "anthropic",
+        dialect: Dialect::Anthropic,
+        base_url: Some("https://api.anthropic.com"),
+        key_required: true,
+        key_variables: &["ANTHROPIC_API_KEY"],
+        models: &["claude-sonnet-4-5"],
+    },
+    Vendor {
+        name: "gemini",
+        dialect: Dialect::Gemini,
+        base_url: Some("https://generativelanguage.googleapis.com"),
+        key_required: true,
+        key_variables: &["GOOGLE_API_KEY", "GEMINI_API_KEY"],
+        models: &["gemini-2.5-flash"],
+    },
+    local("mock", "http://127.0.0.1:9090/v1"),
     compatible("deepseek", "https://api.deepseek.com"),
     local("ollama", "http://localhost:11434/v1"),
 ];
