@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 use super::file::{self, FileConfig, ModelEntry, Strategy, Toggle};
 use super::node::Origin;
 use super::units::Period;
-use super::walk::Walk;
+use super::walk::{Unset, Walk};
 use super::{
     Auth, IncludeUsage, LogFormat, Logging, Problem, Provider, Routing, Server, Settings, Sources,
     Stream, Tls, nearest, providers, sorted,
@@ -22,7 +22,7 @@ use super::{
 pub(super) struct Check<'a> {
     pub(super) config: &'a FileConfig,
     pub(super) warnings: Vec<String>,
-    pub(super) unset: BTreeMap<usize, Vec<String>>,
+    pub(super) unset: BTreeMap<usize, Vec<Unset>>,
     origins: BTreeMap<String, Origin>,
     problems: Vec<Problem>,
 }
@@ -44,14 +44,23 @@ impl Check<'_> {
 
     /// Notes that a key has no value, unless it has one that was found wrong or unset before.
     pub(super) fn missing(&mut self, path: &str, message: &str) {
-        let known = self.problems.iter().any(|problem| problem.path == path);
-        let unset = self
-            .unset
-            .keys()
-            .any(|index| path.starts_with(&format!("providers[{index}].")));
-        if !known && !(unset && self.is_given(path)) {
+        if !self.is_known_bad(path) {
             self.problem(path, message);
         }
+    }
+
+    /// Tells whether the key, or what it stands in, had a problem or an unset variable before.
+    pub(super) fn is_known_bad(&self, path: &str) -> bool {
+        let covers = |outer: &str| {
+            path.strip_prefix(outer)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        self.problems.iter().any(|problem| covers(&problem.path))
+            || self
+                .unset
+                .values()
+                .flatten()
+                .any(|unset| covers(&unset.path))
     }
 
     pub(super) fn is_given(&self, path: &str) -> bool {
@@ -173,6 +182,7 @@ fn check_server(check: &mut Check<'_>, working_dir: &Path) -> Server {
             .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
         {
             Ok(network) => trusted_proxies.push(network),
+            Err(_) if check.is_known_bad(&format!("server.trusted_proxies[{index}]")) => {}
             Err(_) => {
                 let message = "expected an IP address or a CIDR such as 10.0.0.0/8";
                 check.problem(format!("server.trusted_proxies[{index}]"), message);

@@ -218,15 +218,8 @@ fn check_one(
             "holds characters that no header can carry, such as a line break",
         );
     }
-    let reason = disabled(check, index, vendor, api_key.as_ref(), path);
-    if let Some(reason) = reason {
-        let key = format!("{path}.api_key");
+    if let Some((key, reason)) = disabled(check, index, vendor, &base_url, api_key.as_ref(), path) {
         if check.config.strict_env {
-            let key = if check.is_given(&key) {
-                key
-            } else {
-                path.to_owned()
-            };
             check.problem(key, format!("{reason} (strict_env is on)"));
         } else {
             let name = if config.name.is_empty() {
@@ -263,29 +256,42 @@ fn check_one(
     })
 }
 
-/// Returns why a provider cannot work in this environment.
+/// Returns why a provider cannot work in this environment, after the key that is to blame.
 fn disabled(
     check: &Check<'_>,
     index: usize,
     vendor: Option<&'static Vendor>,
+    base_url: &Option<String>,
     api_key: Option<&Secret>,
     path: &str,
-) -> Option<String> {
-    if let Some(names) = check.unset.get(&index) {
-        let names: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+) -> Option<(String, String)> {
+    if let Some(unset) = check.unset.get(&index) {
+        let names: BTreeSet<&str> = unset.iter().map(|unset| unset.variable.as_str()).collect();
         let names: Vec<&str> = names.into_iter().collect();
         let verb = if names.len() == 1 { "is" } else { "are" };
-        return Some(format!("{} {verb} not set", names.join(", ")));
+        let key = unset.first().map_or(path, |unset| &unset.path);
+        return Some((
+            key.to_owned(),
+            format!("{} {verb} not set", names.join(", ")),
+        ));
     }
-    let vendor = vendor.filter(|vendor| vendor.key_required && api_key.is_none())?;
-    let given = if check.is_given(&format!("{path}.api_key")) {
+    let key = format!("{path}.api_key");
+    let vendor = vendor.filter(|_| api_key.is_none() && !check.is_known_bad(&key))?;
+    // A type that also serves keyless local servers needs a key at the vendor's own address all the same.
+    let own = vendor
+        .base_url
+        .is_some_and(|url| base_url.as_deref() == Some(url.trim_end_matches('/')));
+    if !vendor.key_required && (vendor.key_variables.is_empty() || !own) {
+        return None;
+    }
+    let given = if check.is_given(&key) {
         "is empty"
     } else {
         "is missing"
     };
-    Some(format!(
-        "its api_key {given}, and {} needs one",
-        vendor.name
+    Some((
+        key,
+        format!("its api_key {given}, and {} needs one", vendor.name),
     ))
 }
 
@@ -336,26 +342,32 @@ fn check_base_url(
             .base_url
             .map(|url| url.trim_end_matches('/').to_owned());
     }
+    let scheme = config
+        .base_url
+        .split_once("://")
+        .map(|(scheme, _)| scheme.to_ascii_lowercase());
     // The texts never hold the URL: it may be somebody's credential.
-    let wrong = match config.base_url.parse::<Uri>() {
-        _ if config.base_url.contains('#') => Some("must not have a fragment (`#...`)"),
-        Err(_) => Some("is not a URL"),
-        Ok(url) => match (url.scheme_str(), url.authority()) {
-            (Some("http" | "https"), Some(authority)) => {
+    let wrong = if !matches!(scheme.as_deref(), Some("http" | "https")) {
+        Some("must be an absolute URL that begins with http:// or https://")
+    } else if config.base_url.contains('#') {
+        Some("must not have a fragment (`#...`)")
+    } else {
+        match config.base_url.parse::<Uri>() {
+            Ok(url) => url.authority().map_or(Some("is not a URL"), |authority| {
                 if authority.as_str().contains('@') {
                     Some("must not hold credentials; use api_key or headers")
                 } else if url.query().is_some() {
                     Some("must not have a query (`?...`)")
                 } else if authority.host().is_empty()
-                    || (authority.port().is_some() && authority.port_u16().is_none())
+                    || authority.as_str() != authority.host() && authority.port_u16().is_none()
                 {
                     Some("is not a URL")
                 } else {
                     None
                 }
-            }
-            _ => Some("must be an absolute URL that begins with http:// or https://"),
-        },
+            }),
+            Err(_) => Some("is not a URL"),
+        }
     };
     if let Some(wrong) = wrong {
         check.problem(path, wrong);

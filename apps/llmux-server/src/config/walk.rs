@@ -20,8 +20,15 @@ pub(super) struct Walk<'a> {
     pub(super) problems: Vec<Problem>,
     /// Where each key stands that was given, also those with problems; of two layers the higher one.
     pub(super) origins: BTreeMap<String, Origin>,
-    /// The variables that a provider, by its place in the list, needs and that are not set.
-    pub(super) unset: BTreeMap<usize, Vec<String>>,
+    /// What a provider, by its place in the list, needs and is not set.
+    pub(super) unset: BTreeMap<usize, Vec<Unset>>,
+}
+
+/// A variable that is not set, and the key that names it.
+#[derive(Debug)]
+pub(super) struct Unset {
+    pub(super) variable: String,
+    pub(super) path: String,
 }
 
 /// A scalar on its way to its type.
@@ -167,7 +174,11 @@ impl Walk<'_> {
             }
             Err(Failure::Unset(names)) => {
                 if let Some(index) = provider_index(path) {
-                    self.unset.entry(index).or_default().extend(names);
+                    let unset = names.into_iter().map(|variable| Unset {
+                        variable,
+                        path: path.to_owned(),
+                    });
+                    self.unset.entry(index).or_default().extend(unset);
                 } else {
                     for name in names {
                         let message =
@@ -209,17 +220,27 @@ impl Walk<'_> {
     fn list(&mut self, items: &[Node], form: &Schema, path: &str) -> Typed {
         let none = Schema::Null;
         let schema = form.get("items").unwrap_or(&none);
-        // A provider that has a problem keeps its place, so that all others keep theirs in later problems.
-        let in_place = path == "providers";
-        let mut values = Vec::new();
-        for (index, item) in items.iter().enumerate() {
-            match self.value(item, schema, &format!("{path}[{index}]")) {
-                Some(value) => values.push(value),
-                None if in_place => values.push(Dict::new().into()),
-                None => {}
-            }
-        }
-        values.into()
+        let is_map = self
+            .forms(schema)
+            .iter()
+            .all(|form| has_type(form, "object"));
+        let value = |(index, item)| {
+            let value = self.value(item, schema, &format!("{path}[{index}]"));
+            // An item that has a problem keeps its place, so that all others keep theirs in later problems.
+            value.unwrap_or_else(|| {
+                if is_map {
+                    Dict::new().into()
+                } else {
+                    String::new().into()
+                }
+            })
+        };
+        items
+            .iter()
+            .enumerate()
+            .map(value)
+            .collect::<Vec<_>>()
+            .into()
     }
 
     fn scalar(&mut self, forms: &[&Schema], scalar: &Scalar<'_>) -> Option<Typed> {
