@@ -114,7 +114,7 @@ pub(crate) fn load(sources: &Sources) -> Result<Settings, Vec<Problem>> {
     );
     file.remove_overridden(&overrides.keys);
 
-    let schema = schema();
+    let schema = file_schema();
     let mut walk = Walk {
         schema: &schema,
         environment: &environment,
@@ -146,9 +146,51 @@ pub(crate) fn load(sources: &Sources) -> Result<Settings, Vec<Problem>> {
     }
 }
 
-/// Returns the JSON schema of the configuration file.
+/// Returns the JSON schema of the configuration file, for editors.
 pub(crate) fn schema() -> serde_json::Value {
+    let mut schema = file_schema();
+    allow_variables(&mut schema);
+    schema
+}
+
+/// The schema that files are checked against, after their variables were expanded.
+fn file_schema() -> serde_json::Value {
     schemars::schema_for!(FileConfig).to_value()
+}
+
+/// Lets a text that names a variable stand wherever a number, a boolean, a choice or a text in a certain form may.
+fn allow_variables(schema: &mut serde_json::Value) {
+    let Some(object) = schema.as_object_mut() else {
+        return;
+    };
+    for key in ["$defs", "properties"] {
+        let inner = object
+            .get_mut(key)
+            .and_then(serde_json::Value::as_object_mut);
+        inner
+            .into_iter()
+            .flat_map(|inner| inner.values_mut())
+            .for_each(allow_variables);
+    }
+    for key in ["items", "additionalProperties"] {
+        object.get_mut(key).into_iter().for_each(allow_variables);
+    }
+    let one_type = object.get("type").and_then(serde_json::Value::as_str);
+    let free =
+        matches!(one_type, Some("object" | "array" | "string")) && !object.contains_key("enum");
+    if free
+        || object
+            .keys()
+            .all(|key| !matches!(key.as_str(), "type" | "enum"))
+    {
+        return;
+    }
+    let mut form = serde_json::Map::new();
+    for key in ["type", "enum", "format", "pattern", "minimum", "maximum"] {
+        form.extend(object.remove(key).map(|value| (key.to_owned(), value)));
+    }
+    let variable = serde_json::json!({ "type": "string", "pattern": "\\$\\{" });
+    object.insert("anyOf".to_owned(), serde_json::json!([form, variable]));
 }
 
 fn sorted(mut problems: Vec<Problem>) -> Vec<Problem> {

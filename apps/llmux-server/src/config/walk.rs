@@ -11,8 +11,9 @@ use super::node::{self, Entry, Node, Origin, Value};
 use super::units::{Period, Size};
 use super::{Problem, nearest};
 
-/// Longest text of a wrong value that is repeated in a problem.
-const LONGEST_SHOWN: usize = 60;
+/// Longest text of a wrong value that is repeated in a problem: longer than any choice, shorter than a vendor's key, in
+/// case that one was written at the wrong place.
+const LONGEST_SHOWN: usize = 24;
 
 pub(super) struct Walk<'a> {
     pub(super) schema: &'a Schema,
@@ -95,7 +96,9 @@ impl Walk<'_> {
             },
             Value::Scalar(text) => {
                 let expanded = self.expand(text, path, &node.origin)?;
-                let shown = !expanded.from_variable && !is_secret(schema);
+                let compound = |form: &&Schema| has_type(form, "array") || has_type(form, "object");
+                let shown =
+                    !expanded.from_variable && !is_secret(schema) && !forms.iter().any(compound);
                 self.scalar(
                     &forms,
                     &Scalar {

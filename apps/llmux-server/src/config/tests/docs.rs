@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::super::schema;
+use super::super::{file_schema, schema};
 
 const START: &str = "<!-- reference: made from the schema, see the test -->\n";
 const END: &str = "<!-- end of reference -->\n";
@@ -76,7 +76,7 @@ fn resolve<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
 
 #[test]
 fn the_reference_is_up_to_date() {
-    let schema = schema();
+    let schema = file_schema();
     let mut table = "| Key | Default | Meaning |\n|---|---|---|\n".to_owned();
     rows(&schema, &schema, "", &mut table);
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
@@ -91,5 +91,22 @@ fn the_reference_is_up_to_date() {
         reference.trim(),
         table.trim(),
         "run this test with LLMUX_BLESS=1 to write the reference anew"
+    );
+}
+
+#[test]
+fn editors_may_find_a_variable_where_a_number_or_a_choice_stands() {
+    let schema = schema();
+    let port = &schema["$defs"]["Server"]["properties"]["port"];
+    assert_eq!(port["anyOf"][0]["type"], "integer");
+    assert_eq!(
+        port["anyOf"][1],
+        serde_json::json!({ "type": "string", "pattern": "\\$\\{" })
+    );
+    assert_eq!(port["default"], 8080);
+    assert_eq!(schema["$defs"]["LogLevel"]["anyOf"][0]["enum"][2], "info");
+    assert_eq!(
+        schema["$defs"]["Server"]["properties"]["host"]["type"],
+        "string"
     );
 }
