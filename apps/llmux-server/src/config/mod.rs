@@ -113,6 +113,9 @@ pub(crate) fn load(sources: &Sources) -> Result<Settings, Vec<Problem>> {
         &mut problems,
     );
     file.remove_overridden(&overrides.keys);
+    let mut low = environment::low(&environment);
+    low.remove_overridden(&overrides.keys);
+    low.remove_overridden(&file);
 
     let schema = file_schema();
     let mut walk = Walk {
@@ -123,12 +126,7 @@ pub(crate) fn load(sources: &Sources) -> Result<Settings, Vec<Problem>> {
         unset: BTreeMap::new(),
     };
     let mut figment = Figment::from(Serialized::defaults(FileConfig::default()));
-    for layer in [
-        environment::low(&environment),
-        file,
-        overrides.keys,
-        flags(sources),
-    ] {
+    for layer in [low, file, overrides.keys, flags(sources)] {
         figment = figment.merge(Serialized::defaults(walk.layer(&layer)));
     }
     match figment.extract::<FileConfig>() {

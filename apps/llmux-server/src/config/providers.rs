@@ -461,7 +461,14 @@ fn check_models(check: &mut Check<'_>, config: &file::Provider, path: &str) -> V
         };
         check_model_name(check, &model.name, name_path);
         if !model.upstream.is_empty() {
-            check_model_name(check, &model.upstream, &format!("{path}.upstream"));
+            let path = format!("{path}.upstream");
+            check_model_name(check, &model.upstream, &path);
+            if model.upstream.contains('*') {
+                check.problem(
+                    path,
+                    "must not hold `*`: what a wildcard matches goes upstream as it was asked for",
+                );
+            }
         }
         let upstream = Some(model.upstream.clone()).filter(|upstream| !upstream.is_empty());
         let effective = upstream.clone().unwrap_or_else(|| model.name.clone());

@@ -127,6 +127,24 @@ fn low_variables_reach_their_keys() {
 }
 
 #[test]
+fn low_variables_that_the_file_overrides_are_not_looked_at() {
+    let variables = [("PORT", "x"), ("LOG_LEVEL", "loud")];
+    let loaded = settings("server: {port: 1}\nlogging: {level: warn}\n", &variables);
+    assert_eq!(
+        (loaded.server.port, loaded.logging.level.as_str()),
+        (1, "warn")
+    );
+    let null = settings(
+        "server: {port: }\nlogging:\n",
+        &[("PORT", "2"), ("LOG_LEVEL", "error")],
+    );
+    assert_eq!(
+        (null.server.port, null.logging.level.as_str()),
+        (2, "error")
+    );
+}
+
+#[test]
 fn overrides_reach_keys_of_each_kind() {
     let loaded = settings(
         &provider("server: {read_timeout: 1s, idle_timeout: 2s}\n"),

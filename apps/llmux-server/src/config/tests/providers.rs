@@ -128,6 +128,11 @@ const ONE_PROBLEM: &[(&str, &str)] = &[
         "providers[1].models[0].upstream (line 5): holds control characters",
     ),
     (
+        "  - {name: b, type: ollama, models: [{name: \"x/*\", upstream: \"y/*\"}]}\n",
+        "providers[1].models[0].upstream (line 5): must not hold `*`: what a wildcard matches goes upstream as it was \
+         asked for",
+    ),
+    (
         "  - {name: b, type: ollama, models: [m, m]}\n",
         "providers[1].models[1] (line 5): is in this provider already, with the same upstream",
     ),
