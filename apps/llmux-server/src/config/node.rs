@@ -127,7 +127,10 @@ impl Node {
             return;
         };
         entries.retain_mut(|entry| match over.get(&entry.key) {
-            None => true,
+            None
+            | Some(Self {
+                value: Value::Null, ..
+            }) => true,
             Some(other)
                 if matches!(
                     (&entry.node.value, &other.value),
