@@ -1,0 +1,129 @@
+//! The command line.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{self, Problem, Settings, Sources};
+
+/// An LLM gateway: one OpenAI-compatible endpoint for all model vendors.
+#[derive(Debug, Parser)]
+#[command(name = "llmux-server", version)]
+pub(crate) struct Cli {
+    /// Configuration file: YAML, or JSON or TOML by extension [default: config/config.yaml if it exists]
+    /// [env: LLMUX_CONFIG]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// File of KEY=value lines that adds to the environment [default: .env if it exists]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) env_file: Option<PathBuf>,
+    /// Address to listen on, instead of server.host
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    pub(crate) host: Option<String>,
+    /// Port to listen on, instead of server.port
+    #[arg(long, global = true, value_name = "PORT")]
+    pub(crate) port: Option<u16>,
+    /// What to do instead of running.
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub(crate) enum Command {
+    /// Check the configuration, tell all problems, start nothing
+    Check,
+    /// List the HTTP routes and the role each needs
+    Routes,
+    /// Print the JSON schema of the configuration file
+    ConfigSchema,
+    /// Print the version
+    Version,
+    /// Run with a built-in mock provider and a temporary data folder
+    Demo,
+}
+
+impl Cli {
+    /// Returns where the configuration comes from, with the environment and the working directory of this process.
+    ///
+    /// # Errors
+    /// Fails when the working directory cannot be told.
+    pub(crate) fn sources(self) -> io::Result<Sources> {
+        // A variable that is not UTF-8 cannot be named in the file, so that leaving it out loses nothing.
+        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        Ok(Sources {
+            file: self.config,
+            env_file: self.env_file,
+            host: self.host,
+            port: self.port,
+            environment: std::env::vars_os().filter_map(text).collect(),
+            working_dir: std::env::current_dir()?,
+        })
+    }
+}
+
+/// Exit code of a bad configuration.
+pub(crate) const BAD_CONFIGURATION: u8 = 1;
+
+/// Checks the configuration and writes the findings.
+///
+/// # Errors
+/// Fails when `out` does.
+pub(crate) fn check(sources: &Sources, out: &mut dyn Write) -> io::Result<u8> {
+    match config::load(sources) {
+        Ok(Settings { warnings, .. }) => {
+            for warning in warnings {
+                writeln!(out, "warning: {warning}")?;
+            }
+            writeln!(out, "configuration ok")?;
+            Ok(0)
+        }
+        Err(problems) => {
+            write_problems(&problems, out)?;
+            Ok(BAD_CONFIGURATION)
+        }
+    }
+}
+
+/// Writes one problem a line and their number.
+///
+/// # Errors
+/// Fails when `out` does.
+pub(crate) fn write_problems(problems: &[Problem], out: &mut dyn Write) -> io::Result<()> {
+    for problem in problems {
+        writeln!(out, "{problem}")?;
+    }
+    let plural = if problems.len() == 1 { "" } else { "s" };
+    writeln!(out, "{} problem{plural}", problems.len())
+}
+
+/// Writes the JSON schema of the configuration file.
+///
+/// # Errors
+/// Fails when `out` does.
+pub(crate) fn config_schema(out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "{:#}", config::schema())
+}
+
+/// Writes the name and the version of the program.
+///
+/// # Errors
+/// Fails when `out` does.
+pub(crate) fn version(out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "llmux-server {}", env!("CARGO_PKG_VERSION"))
+}
+
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let out = &mut io::stdout().lock();
+    let code = match cli.command {
+        Some(Command::Check) => cli.sources().and_then(|sources| check(&sources, out)),
+        Some(Command::ConfigSchema) => config_schema(out).map(|()| 0),
+        Some(Command::Version) => version(out).map(|()| 0),
+        _ => Ok(2),
+    };
+    ExitCode::from(code.unwrap_or(BAD_CONFIGURATION))
+}

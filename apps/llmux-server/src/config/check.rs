@@ -1,0 +1,430 @@
+//! From what the file may say to what the server runs on.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+
+use http::HeaderValue;
+use ipnet::IpNet;
+use llmux_types::Secret;
+use serde_json::Value as Json;
+
+use super::file::{self, FileConfig, ModelEntry, Strategy, Toggle};
+use super::node::Origin;
+use super::units::Period;
+use super::walk::{Unset, Walk};
+use super::{
+    Auth, IncludeUsage, LogFormat, Logging, Problem, Provider, Routing, Server, Settings, Sources,
+    Stream, Tls, nearest, providers, sorted,
+};
+
+/// The state of the checks: what was read, and what was found so far.
+pub(super) struct Check<'a> {
+    pub(super) config: &'a FileConfig,
+    pub(super) warnings: Vec<String>,
+    pub(super) unset: BTreeMap<usize, Vec<Unset>>,
+    origins: BTreeMap<String, Origin>,
+    problems: Vec<Problem>,
+}
+
+impl Check<'_> {
+    /// Notes a problem with the value of a key.
+    pub(super) fn problem(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        let path = path.into();
+        // A key that is not written stands where the thing that lacks it does.
+        let mut origin = self.origins.get(&path);
+        let mut outer = path.as_str();
+        while let (None, Some((before, _))) = (origin, outer.rsplit_once('.')) {
+            origin = self.origins.get(before);
+            outer = before;
+        }
+        let problem = Problem::new(path.as_str(), origin.unwrap_or(&Origin::Unknown), message);
+        self.problems.push(problem);
+    }
+
+    /// Notes that a key has no value, unless it has one that was found wrong or unset before.
+    pub(super) fn missing(&mut self, path: &str, message: &str) {
+        if !self.is_known_bad(path) {
+            self.problem(path, message);
+        }
+    }
+
+    /// Tells whether the key, or what it stands in, had a problem or an unset variable before.
+    pub(super) fn is_known_bad(&self, path: &str) -> bool {
+        let covers = |outer: &str| {
+            path.strip_prefix(outer)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        self.problems.iter().any(|problem| covers(&problem.path))
+            || self
+                .unset
+                .values()
+                .flatten()
+                .any(|unset| covers(&unset.path))
+    }
+
+    pub(super) fn is_given(&self, path: &str) -> bool {
+        self.origins.contains_key(path)
+    }
+
+    pub(super) fn positive(&mut self, path: &str, period: Period) {
+        if period.is_zero() {
+            self.problem(path, "must be longer than 0");
+        }
+    }
+
+    pub(super) fn unavailable(&mut self, path: &str, feature: &str) {
+        self.problem(
+            path,
+            format!("{feature} are not available in this version; leave the key out"),
+        );
+    }
+}
+
+/// Checks the merged configuration. Problems of the walk are told together with those found here.
+pub(super) fn check(
+    config: &FileConfig,
+    walk: Walk<'_>,
+    warnings: Vec<String>,
+    sources: &Sources,
+) -> Result<Settings, Vec<Problem>> {
+    let environment = walk.environment;
+    let mut check = Check {
+        config,
+        warnings,
+        unset: walk.unset,
+        origins: walk.origins,
+        problems: walk.problems,
+    };
+    let providers = providers::check(&mut check);
+    let server = check_server(&mut check, &sources.working_dir);
+    let auth = check_auth(&mut check, server.host);
+    let routing = check_routing(&mut check, &providers);
+    check.positive("stream.keep_alive", config.stream.keep_alive);
+    if !config.metrics.path.starts_with('/') {
+        check.problem("metrics.path", "must begin with `/`");
+    }
+    let changed = changed(config);
+    refuse_unavailable(&mut check, &changed);
+    warn_of_no_effect(&mut check, &changed);
+    let data_dir = environment
+        .get("LLMUX_DATA_DIR")
+        .filter(|path| !path.is_empty());
+    let settings = Settings {
+        server,
+        auth,
+        providers,
+        routing,
+        stream: Stream {
+            keep_alive: config.stream.keep_alive.duration(),
+            include_usage: match config.stream.include_usage {
+                Toggle::Auto => IncludeUsage::Auto,
+                Toggle::True => IncludeUsage::Always,
+                Toggle::False => IncludeUsage::Never,
+            },
+        },
+        logging: Logging {
+            level: text_of(&config.logging.level),
+            format: match config.logging.format {
+                file::LogFormat::Json => LogFormat::Json,
+                file::LogFormat::Text => LogFormat::Text,
+            },
+        },
+        data_dir: sources
+            .working_dir
+            .join(data_dir.map_or("data", String::as_str)),
+        warnings: check.warnings,
+    };
+    if check.problems.is_empty() {
+        Ok(settings)
+    } else {
+        Err(sorted(check.problems))
+    }
+}
+
+/// Returns the text that an enumeration's value has in the file.
+fn text_of(value: &impl serde::Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(Json::String(text)) => text,
+        other => format!("{other:?}"),
+    }
+}
+
+fn check_server(check: &mut Check<'_>, working_dir: &Path) -> Server {
+    let config = &check.config.server;
+    let host = match config.host.as_str() {
+        "localhost" => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        host => host.parse().ok(),
+    };
+    if host.is_none() {
+        check.problem("server.host", "expected an IP address or localhost");
+    }
+    if config.admin_port != 0 && config.admin_port == config.port {
+        check.problem(
+            "server.admin_port",
+            "must differ from server.port; 0 serves both planes on the main port",
+        );
+    }
+    for (path, period) in [
+        ("server.read_timeout", config.read_timeout),
+        ("server.write_timeout", config.write_timeout),
+        ("server.idle_timeout", config.idle_timeout),
+    ] {
+        check.positive(path, period);
+    }
+    if config.max_body_bytes.bytes() == 0 {
+        check.problem("server.max_body_bytes", "must be more than 0");
+    }
+    let mut trusted_proxies = Vec::new();
+    for (index, text) in config.trusted_proxies.iter().enumerate() {
+        match text
+            .parse::<IpNet>()
+            .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+        {
+            Ok(network) => trusted_proxies.push(network),
+            Err(_) if check.is_known_bad(&format!("server.trusted_proxies[{index}]")) => {}
+            Err(_) => {
+                let message = "expected an IP address or a CIDR such as 10.0.0.0/8";
+                check.problem(format!("server.trusted_proxies[{index}]"), message);
+            }
+        }
+    }
+    Server {
+        host: host.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        port: config.port,
+        admin_port: config.admin_port,
+        read_timeout: config.read_timeout.duration(),
+        write_timeout: config.write_timeout.duration(),
+        idle_timeout: config.idle_timeout.duration(),
+        shutdown_grace: config.shutdown_grace.duration(),
+        max_body_bytes: usize::try_from(config.max_body_bytes.bytes()).unwrap_or(usize::MAX),
+        workers: match config.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            workers => usize::from(workers),
+        },
+        trusted_proxies,
+        tls: check_tls(check, working_dir),
+    }
+}
+
+fn check_tls(check: &mut Check<'_>, working_dir: &Path) -> Option<Tls> {
+    let config = &check.config.server.tls;
+    let mut file = |key: &str, name: &str, other: &str| {
+        let path = format!("server.tls.{key}");
+        if name.is_empty() {
+            if !other.is_empty() {
+                check.problem(path, "both cert and key are needed");
+            }
+            return None;
+        }
+        let file: PathBuf = working_dir.join(name);
+        if let Err(error) = std::fs::File::open(&file) {
+            check.problem(path, format!("cannot be read: {error}"));
+        }
+        Some(file)
+    };
+    let cert = file("cert", &config.cert, &config.key);
+    let key = file("key", &config.key, &config.cert);
+    Some(Tls {
+        cert: cert?,
+        key: key?,
+    })
+}
+
+fn check_auth(check: &mut Check<'_>, host: IpAddr) -> Auth {
+    let config = &check.config.auth;
+    let master_key = config.master_key.clone().filter(|key| !key.is_empty());
+    if let Some(key) = &master_key {
+        let sane =
+            HeaderValue::from_str(key.expose()).is_ok() && key.expose().trim() == key.expose();
+        if !sane {
+            check.problem(
+                "auth.master_key",
+                "begins or ends with a space, or holds characters that no header can carry",
+            );
+        }
+    }
+    if config.enabled == Toggle::False && !host.is_loopback() {
+        let warning = "auth.enabled is false and server.host is not loopback: whoever reaches the port can spend";
+        check.warnings.push(warning.to_owned());
+    }
+    let data_plane_needs_key = match config.enabled {
+        Toggle::True => true,
+        Toggle::False => false,
+        Toggle::Auto => {
+            master_key.is_some() || database_reason(check.config).is_some() || !host.is_loopback()
+        }
+    };
+    Auth {
+        data_plane_needs_key,
+        master_key,
+    }
+}
+
+fn check_routing(check: &mut Check<'_>, providers: &[Provider]) -> Routing {
+    let config = &check.config.routing;
+    let mut default_provider =
+        Some(config.default_provider.clone()).filter(|name| !name.is_empty());
+    if let Some(name) = &default_provider {
+        let known = check
+            .config
+            .providers
+            .iter()
+            .map(|provider| provider.name.as_str());
+        if !known.clone().any(|known| known == name) {
+            let suggestion = nearest(name, known);
+            check.problem(
+                "routing.default_provider",
+                format!("no provider has this name{suggestion}"),
+            );
+        } else if !providers.iter().any(|provider| provider.name == *name) {
+            check.warnings.push(format!(
+                "routing.default_provider has no effect: provider {name} is disabled"
+            ));
+            default_provider = None;
+        }
+    }
+    Routing {
+        fallback_enabled: config.fallback_enabled,
+        retry_count: config.retry_count,
+        retry_backoff: config.retry_backoff.duration(),
+        retry_max_backoff: config.retry_max_backoff.duration(),
+        retry_jitter: config.retry_jitter,
+        default_provider,
+    }
+}
+
+/// Returns the key that switches a database on.
+fn database_reason(config: &FileConfig) -> Option<&'static str> {
+    let given = |secret: &Option<Secret>| secret.as_ref().is_some_and(|secret| !secret.is_empty());
+    match config.database.enabled {
+        Toggle::False => None,
+        Toggle::True => Some("database.enabled"),
+        Toggle::Auto if given(&config.database.url) => Some("database.url"),
+        Toggle::Auto if !config.database.host.is_empty() => Some("database.host"),
+        Toggle::Auto => None,
+    }
+}
+
+/// Returns the paths of all keys, but those of providers and secrets, that differ from their default.
+fn changed(config: &FileConfig) -> Vec<String> {
+    let mut changed = Vec::new();
+    if let (Ok(ours), Ok(default)) = (
+        serde_json::to_value(config),
+        serde_json::to_value(FileConfig::default()),
+    ) {
+        compare(&ours, &default, "", &mut changed);
+    }
+    changed
+}
+
+fn compare(ours: &Json, default: &Json, path: &str, changed: &mut Vec<String>) {
+    match (ours, default) {
+        (Json::Object(ours), Json::Object(default)) if path.is_empty() || !default.is_empty() => {
+            for (key, value) in ours.iter().filter(|(key, _)| *key != "providers") {
+                compare(
+                    value,
+                    default.get(key).unwrap_or(&Json::Null),
+                    &super::walk::join(path, key),
+                    changed,
+                );
+            }
+        }
+        _ if ours != default => changed.push(path.to_owned()),
+        _ => {}
+    }
+}
+
+/// What would be unsafe to leave out stops the start.
+fn refuse_unavailable(check: &mut Check<'_>, changed: &[String]) {
+    if let Some(key) = database_reason(check.config) {
+        let message = "databases are not available in this version; leave it out, or set database.enabled to false";
+        check.problem(key, message);
+    }
+    let redis = &check.config.redis;
+    let addr = redis.addr.as_ref().is_some_and(|addr| !addr.is_empty());
+    for (key, given) in [
+        ("redis.addr", addr),
+        ("redis.cluster_addrs", !redis.cluster_addrs.is_empty()),
+        ("redis.sentinel_addrs", !redis.sentinel_addrs.is_empty()),
+        ("redis.sentinel_master", !redis.sentinel_master.is_empty()),
+    ] {
+        if given {
+            check.problem(
+                key,
+                "Redis is not available in this version; leave it out, or set it to nothing",
+            );
+        }
+    }
+    for path in changed {
+        let feature = match path.split_once('.') {
+            Some(("rate_limit", _)) => "rate limits",
+            Some(("budget", _)) => "budgets",
+            Some(("spend", _)) => "spend records",
+            Some(("spool", _)) => "spend records",
+            Some((
+                "routing",
+                "fallbacks" | "context_window_fallbacks" | "content_policy_fallbacks",
+            )) => "fallback lists",
+            _ => continue,
+        };
+        check.unavailable(path, feature);
+    }
+}
+
+/// What is only missed, not unsafe, may be written and is named in one warning.
+fn warn_of_no_effect(check: &mut Check<'_>, changed: &[String]) {
+    let config = check.config;
+    let mut keys: Vec<String> = Vec::new();
+    for path in changed {
+        match path.split_once('.').unwrap_or((path, "")) {
+            ("drop_params" | "pricing_file", _)
+            | ("cache" | "tracing", _)
+            | ("logging", "content") => {}
+            (
+                "routing",
+                "strategy" | "cooldown_period" | "allowed_fails" | "latency_buffer" | "tag_match",
+            ) => {}
+            ("routing", "model_strategy")
+                if config
+                    .routing
+                    .model_strategy
+                    .values()
+                    .any(|it| *it != Strategy::SimpleShuffle) => {}
+            _ => continue,
+        }
+        keys.push(path.clone());
+    }
+    // Nothing serves metrics yet, so that even a written default promises too much.
+    let is_metric = |path: &&String| path.starts_with("metrics.");
+    keys.extend(check.origins.keys().filter(is_metric).cloned());
+    for (index, provider) in config.providers.iter().enumerate() {
+        let path = format!("providers[{index}]");
+        if !provider.tags.is_empty() {
+            keys.push(format!("{path}.tags"));
+        }
+        for (index, model) in provider.models.iter().enumerate() {
+            let ModelEntry::Model(model) = model else {
+                continue;
+            };
+            for (key, given) in [
+                ("tags", !model.tags.is_empty()),
+                ("input_cost_per_token", model.input_cost_per_token.is_some()),
+                (
+                    "output_cost_per_token",
+                    model.output_cost_per_token.is_some(),
+                ),
+            ] {
+                if given {
+                    keys.push(format!("{path}.models[{index}].{key}"));
+                }
+            }
+        }
+    }
+    if !keys.is_empty() {
+        check.warnings.push(format!(
+            "these keys have no effect in this version: {}",
+            keys.join(", ")
+        ));
+    }
+}

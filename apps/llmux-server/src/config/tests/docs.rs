@@ -1,0 +1,112 @@
+//! The reference in `docs/configuration.md` is what the schema says.
+
+use serde_json::Value;
+
+use super::super::{file_schema, schema};
+
+const START: &str = "<!-- reference: made from the schema, see the test -->\n";
+const END: &str = "<!-- end of reference -->\n";
+
+/// Adds a row for each key of `object` to `table`; sections follow as their keys.
+fn rows(root: &Value, object: &Value, path: &str, table: &mut String) {
+    for (key, property) in object["properties"].as_object().into_iter().flatten() {
+        let path = if path.is_empty() {
+            key.clone()
+        } else {
+            format!("{path}.{key}")
+        };
+        let target = resolve(root, property);
+        if target.get("properties").is_some() {
+            rows(root, target, &path, table);
+            continue;
+        }
+        let description = property["description"]
+            .as_str()
+            .or(target["description"].as_str())
+            .unwrap_or_default();
+        let choices: Vec<String> = target["enum"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|choice| {
+                format!(
+                    "`{}`",
+                    choice
+                        .as_str()
+                        .map_or_else(|| choice.to_string(), str::to_owned)
+                )
+            })
+            .collect();
+        let choices = if choices.is_empty() {
+            String::new()
+        } else {
+            format!(" One of {}.", choices.join(", "))
+        };
+        let default = match property.get("default") {
+            None | Some(Value::Null) => String::new(),
+            Some(Value::String(text)) if text.is_empty() => String::new(),
+            Some(Value::String(text)) => format!("`{text}`"),
+            Some(value) => format!("`{value}`"),
+        };
+        table.push_str(&format!(
+            "| `{path}` | {default} | {}{choices} |\n",
+            description.replace('\n', " ")
+        ));
+        if let Some(items) = target.get("items") {
+            let items = resolve(root, items);
+            let forms = items["anyOf"]
+                .as_array()
+                .cloned()
+                .unwrap_or_else(|| vec![items.clone()]);
+            for form in &forms {
+                rows(root, resolve(root, form), &format!("{path}[]"), table);
+            }
+        }
+    }
+}
+
+fn resolve<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
+    let reference = schema["$ref"]
+        .as_str()
+        .and_then(|reference| reference.strip_prefix('#'));
+    reference
+        .and_then(|pointer| root.pointer(pointer))
+        .unwrap_or(schema)
+}
+
+#[test]
+fn the_reference_is_up_to_date() {
+    let schema = file_schema();
+    let mut table = "| Key | Default | Meaning |\n|---|---|---|\n".to_owned();
+    rows(&schema, &schema, "", &mut table);
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+    let text = std::fs::read_to_string(path).expect("docs/configuration.md is there");
+    let (before, rest) = text.split_once(START).expect("the start of the reference");
+    let (reference, after) = rest.split_once(END).expect("the end of the reference");
+    if reference.trim() != table.trim() && std::env::var_os("LLMUX_BLESS").is_some() {
+        std::fs::write(path, format!("{before}{START}\n{table}\n{END}{after}")).expect("writable");
+        return;
+    }
+    assert_eq!(
+        reference.trim(),
+        table.trim(),
+        "run this test with LLMUX_BLESS=1 to write the reference anew"
+    );
+}
+
+#[test]
+fn editors_may_find_a_variable_where_a_number_or_a_choice_stands() {
+    let schema = schema();
+    let port = &schema["$defs"]["Server"]["properties"]["port"];
+    assert_eq!(port["anyOf"][0]["type"], "integer");
+    assert_eq!(
+        port["anyOf"][1],
+        serde_json::json!({ "type": "string", "pattern": "\\$\\{" })
+    );
+    assert_eq!(port["default"], 8080);
+    assert_eq!(schema["$defs"]["LogLevel"]["anyOf"][0]["enum"][2], "info");
+    assert_eq!(
+        schema["$defs"]["Server"]["properties"]["host"]["type"],
+        "string"
+    );
+}
