@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{self, Problem, Settings, Sources};
+use crate::config::{self, Problem, Settings, Sources, load};
+use crate::run::{Addresses, run};
+use crate::{demo, routes};
 
 /// An LLM gateway: one OpenAI-compatible endpoint for all model vendors.
 #[derive(Debug, Parser)]
@@ -73,7 +75,7 @@ pub(crate) const BAD_CONFIGURATION: u8 = 1;
 /// # Errors
 /// Fails when `out` does.
 pub(crate) fn check(sources: &Sources, out: &mut dyn Write) -> io::Result<u8> {
-    match config::load(sources) {
+    match load(sources) {
         Ok(Settings { warnings, .. }) => {
             for warning in warnings {
                 writeln!(out, "warning: {warning}")?;
@@ -116,14 +118,48 @@ pub(crate) fn version(out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "llmux-server {}", env!("CARGO_PKG_VERSION"))
 }
 
+/// Does what the command line says.
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
-    let out = &mut io::stdout().lock();
+    let out = &mut io::stdout();
     let code = match cli.command {
+        None => cli.sources().and_then(|sources| serve(load(&sources), |_| {})),
+        Some(Command::Demo) => cli.sources().and_then(demo),
         Some(Command::Check) => cli.sources().and_then(|sources| check(&sources, out)),
+        Some(Command::Routes) => write!(out, "{}", routes::list()).map(|()| 0),
         Some(Command::ConfigSchema) => config_schema(out).map(|()| 0),
         Some(Command::Version) => version(out).map(|()| 0),
-        _ => Ok(2),
     };
-    ExitCode::from(code.unwrap_or(BAD_CONFIGURATION))
+    ExitCode::from(code.unwrap_or_else(|error| {
+        let _ = writeln!(io::stderr(), "llmux-server: {error}");
+        BAD_CONFIGURATION
+    }))
+}
+
+fn demo(sources: Sources) -> io::Result<u8> {
+    let (_folder, settings) = demo::settings(sources)?;
+    serve(settings, |addresses| {
+        let _ = demo::introduce(addresses, &mut io::stdout());
+    })
+}
+
+/// Runs the server with a configuration that was good, else tells what is wrong with it.
+fn serve(
+    settings: Result<Settings, Vec<Problem>>,
+    announce: impl FnOnce(&Addresses),
+) -> io::Result<u8> {
+    let settings = match settings {
+        Ok(settings) => settings,
+        Err(problems) => {
+            write_problems(&problems, &mut io::stderr())?;
+            return Ok(BAD_CONFIGURATION);
+        }
+    };
+    match run(settings, announce) {
+        Ok(()) => Ok(0),
+        Err(error) => {
+            writeln!(io::stderr(), "llmux-server: {error}")?;
+            Ok(error.exit_code())
+        }
+    }
 }

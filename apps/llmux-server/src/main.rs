@@ -1,9 +1,29 @@
 //! The LLMux gateway.
 
+mod body;
+mod catalog;
 mod cli;
+mod collect;
 mod config;
+mod demo;
+mod error;
+mod exchange;
+mod gateway;
+mod headers;
+mod log;
+mod mock;
+mod proxy;
+mod routes;
+mod run;
+mod serve;
+mod timed_io;
+mod upstream;
 
 use std::process::ExitCode;
+
+/// Cheaper for many small allocations on many threads than the system's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     cli::main()

@@ -89,10 +89,11 @@ impl Server {
         let read = self.worker.gateway.settings.server.read_timeout;
         let Some(acceptor) = &self.tls else {
             let mut phase = self.phase.clone();
+            let running = *phase.borrow() == Phase::Running;
             let version = tokio::select! {
                 version = tokio::time::timeout(self.idle(), http_version(&stream)) => version,
                 // Nothing has come on it yet.
-                _ = phase.wait_for(|phase| *phase != Phase::Running), if *self.phase.borrow() == Phase::Running => return,
+                () = drain_begins(&mut phase), if running => return,
             };
             match version {
                 Ok(Ok(Version::Http1)) => self.http1(stream, peer).await,
@@ -140,7 +141,7 @@ impl Server {
             async move { Ok::<_, std::convert::Infallible>(handle(connection, request).await) }
         });
         let mut phase = self.phase.clone();
-        let running = *phase.borrow_and_update() == Phase::Running;
+        let running = *phase.borrow() == Phase::Running;
         let serving = http1::Builder::new()
             // Our socket keeps the time for heads; see `TimedIo`.
             .header_read_timeout(None)
@@ -151,7 +152,7 @@ impl Server {
         let mut serving = pin!(serving);
         let result = tokio::select! {
             result = &mut serving => result,
-            _ = phase.wait_for(|phase| *phase != Phase::Running), if running => {
+            () = drain_begins(&mut phase), if running => {
                 serving.as_mut().graceful_shutdown();
                 serving.await
             }
@@ -182,7 +183,7 @@ impl Server {
         let mut serving = pin!(serving);
         let result = tokio::select! {
             result = &mut serving => result,
-            _ = phase.wait_for(|phase| *phase != Phase::Running) => {
+            () = drain_begins(&mut phase) => {
                 serving.as_mut().graceful_shutdown();
                 serving.await
             }
@@ -191,6 +192,12 @@ impl Server {
             tracing::debug!(%error, %peer, "connection ended");
         }
     }
+}
+
+/// Waits until open connections are to be finished.
+async fn drain_begins(phase: &mut watch::Receiver<Phase>) {
+    // An error means that nobody is left to tell: that is the end as well.
+    let _ = phase.wait_for(|phase| *phase != Phase::Running).await;
 }
 
 enum Version {
