@@ -158,9 +158,9 @@ impl hyper::body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole { bytes, .. } => SizeHint::with_exact(bytes.len() as u64),
-            Self::Played(player) => player
-                .length
-                .map_or_else(SizeHint::default, SizeHint::with_exact),
+            Self::Played(player) => {
+                player.length.map_or_else(SizeHint::default, SizeHint::with_exact)
+            }
         }
     }
 }

@@ -91,10 +91,7 @@ pub struct Received {
 impl Received {
     /// Returns the first value of the header `name`, given in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// Returns the body as JSON, or null if it is none.
@@ -134,10 +131,7 @@ impl Mock {
     /// Serves a further listener on the current tokio runtime, with the same scripts and counters.
     pub fn attach(&self, listener: TcpListener) {
         let task = tokio::spawn(serve::accept(listener, Arc::clone(&self.state)));
-        self.tasks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(task.abort_handle());
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(task.abort_handle());
     }
 
     /// Returns the address it listens on.
@@ -226,11 +220,7 @@ impl Drop for Mock {
 /// # Errors
 /// Fails if the address cannot be bound.
 pub fn listen(addr: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
-    let socket = if addr.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
-    };
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
     if reuse_port {
         socket.set_reuseport(true)?;

@@ -77,8 +77,7 @@ fn run(arguments: Arguments) -> Result<(), String> {
         .block_on(Mock::start(options))
         .map_err(|error| format!("cannot listen on {addr}: {error}"))?;
     if let Some(script) = script {
-        mock.script_json(&script)
-            .map_err(|problem| format!("script: {problem}"))?;
+        mock.script_json(&script).map_err(|problem| format!("script: {problem}"))?;
     }
     let mock = Arc::new(mock);
     for _ in 1..arguments.workers {
@@ -98,9 +97,7 @@ fn run(arguments: Arguments) -> Result<(), String> {
 }
 
 fn runtime() -> io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 /// Starts a thread that serves until the process ends.
@@ -110,14 +107,12 @@ fn spawn_worker(mock: Arc<Mock>) -> io::Result<()> {
         let _inside = runtime.enter();
         listen(mock.addr(), true)?
     };
-    std::thread::Builder::new()
-        .name("mock-worker".to_owned())
-        .spawn(move || {
-            runtime.block_on(async {
-                mock.attach(listener);
-                std::future::pending::<()>().await;
-            });
-        })?;
+    std::thread::Builder::new().name("mock-worker".to_owned()).spawn(move || {
+        runtime.block_on(async {
+            mock.attach(listener);
+            std::future::pending::<()>().await;
+        });
+    })?;
     Ok(())
 }
 

@@ -133,28 +133,19 @@ pub struct Piece {
 impl Piece {
     /// Makes a piece that is sent as soon as it is due.
     pub fn new(bytes: impl Into<Bytes>) -> Self {
-        Self {
-            bytes: bytes.into(),
-            gate: None,
-        }
+        Self { bytes: bytes.into(), gate: None }
     }
 
     /// Makes a piece that waits for a release of `gate`.
     pub fn gated(bytes: impl Into<Bytes>, gate: &Gate) -> Self {
-        Self {
-            bytes: bytes.into(),
-            gate: Some(gate.clone()),
-        }
+        Self { bytes: bytes.into(), gate: Some(gate.clone()) }
     }
 }
 
 impl Reply {
     /// The vendor's error for `status`.
     pub fn error(status: u16) -> Self {
-        Self {
-            status: Some(status),
-            ..Self::default()
-        }
+        Self { status: Some(status), ..Self::default() }
     }
 
     /// A whole response.
@@ -169,11 +160,7 @@ impl Reply {
 
     /// An event stream; each event is sent as it is, by its own write.
     pub fn sse<E: Into<Bytes>>(events: impl IntoIterator<Item = E>) -> Self {
-        Self::pieces(
-            200,
-            "text/event-stream",
-            events.into_iter().map(Piece::new).collect(),
-        )
+        Self::pieces(200, "text/event-stream", events.into_iter().map(Piece::new).collect())
     }
 
     /// A body in pieces, each sent by its own write.
@@ -188,74 +175,47 @@ impl Reply {
 
     /// The default answer with another text.
     pub fn text(text: &str) -> Self {
-        Self {
-            text: Some(text.to_owned()),
-            ..Self::default()
-        }
+        Self { text: Some(text.to_owned()), ..Self::default() }
     }
 
     /// Breaks the connection off before the first byte of the response.
     pub fn cut() -> Self {
-        Self {
-            cut: Some(After::Nothing),
-            ..Self::default()
-        }
+        Self { cut: Some(After::Nothing), ..Self::default() }
     }
 
     /// Breaks the connection off after the head and `events` events.
     pub fn cut_after(events: usize) -> Self {
-        Self {
-            cut: Some(After::Events(events)),
-            ..Self::default()
-        }
+        Self { cut: Some(After::Events(events)), ..Self::default() }
     }
 
     /// Breaks the connection off after the head and `bytes` bytes of the body.
     pub fn cut_after_bytes(bytes: usize) -> Self {
-        Self {
-            cut_bytes: Some(bytes),
-            ..Self::default()
-        }
+        Self { cut_bytes: Some(bytes), ..Self::default() }
     }
 
     /// Never answers.
     pub fn hang() -> Self {
-        Self {
-            hang: Some(After::Nothing),
-            ..Self::default()
-        }
+        Self { hang: Some(After::Nothing), ..Self::default() }
     }
 
     /// Sends the head and `events` events and then no more.
     pub fn hang_after(events: usize) -> Self {
-        Self {
-            hang: Some(After::Events(events)),
-            ..Self::default()
-        }
+        Self { hang: Some(After::Events(events)), ..Self::default() }
     }
 
     /// A 200 whose body is nonsense.
     pub fn garbage_body() -> Self {
-        Self {
-            garbage: Some(Garbage::Body),
-            ..Self::default()
-        }
+        Self { garbage: Some(Garbage::Body), ..Self::default() }
     }
 
     /// Bytes that are not HTTP, and the end of the connection.
     pub fn garbage_bytes() -> Self {
-        Self {
-            garbage: Some(Garbage::Bytes),
-            ..Self::default()
-        }
+        Self { garbage: Some(Garbage::Bytes), ..Self::default() }
     }
 
     /// An error event after `events` events of the default stream.
     pub fn error_event(events: usize) -> Self {
-        Self {
-            error_event: Some(events),
-            ..Self::default()
-        }
+        Self { error_event: Some(events), ..Self::default() }
     }
 
     /// Reads the syntax of the `x-mock-fault` header, such as `status=429;retry-after=2`.
@@ -310,10 +270,7 @@ impl Reply {
 
     /// Calls a tool; `arguments` is JSON text.
     pub fn tool_call(mut self, name: &str, arguments: &str) -> Self {
-        self.tool_calls.push(ToolCall {
-            name: name.to_owned(),
-            arguments: arguments.to_owned(),
-        });
+        self.tool_calls.push(ToolCall { name: name.to_owned(), arguments: arguments.to_owned() });
         self
     }
 
@@ -376,9 +333,9 @@ impl<'de> Deserialize<'de> for After {
         }
         match Form::deserialize(deserializer)? {
             Form::Flag(true) => Ok(Self::Nothing),
-            Form::Flag(false) => Err(serde::de::Error::custom(
-                "expected true or a number of events",
-            )),
+            Form::Flag(false) => {
+                Err(serde::de::Error::custom("expected true or a number of events"))
+            }
             Form::Events(events) => Ok(Self::Events(events)),
         }
     }
@@ -386,9 +343,7 @@ impl<'de> Deserialize<'de> for After {
 
 fn status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
     let status = u16::deserialize(deserializer)?;
-    syntax::status(status)
-        .map(Some)
-        .map_err(serde::de::Error::custom)
+    syntax::status(status).map(Some).map_err(serde::de::Error::custom)
 }
 
 fn headers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, String)>, D::Error> {
@@ -401,9 +356,7 @@ fn headers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, St
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     let text = String::deserialize(deserializer)?;
-    syntax::duration(&text)
-        .map(Some)
-        .map_err(serde::de::Error::custom)
+    syntax::duration(&text).map(Some).map_err(serde::de::Error::custom)
 }
 
 /// Takes a string for what it says and anything else for its JSON text.
@@ -419,10 +372,5 @@ fn body<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Bytes>, D::
 }
 
 fn events<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Piece>>, D::Error> {
-    Ok(Some(
-        Vec::<String>::deserialize(deserializer)?
-            .into_iter()
-            .map(Piece::new)
-            .collect(),
-    ))
+    Ok(Some(Vec::<String>::deserialize(deserializer)?.into_iter().map(Piece::new).collect()))
 }

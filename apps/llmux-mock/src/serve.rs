@@ -56,11 +56,7 @@ async fn connection(stream: TcpStream, state: Arc<State>) {
     let http2 = speaks_http2(&stream).await;
     let faults = Arc::new(WireFaults::default());
     let io = TokioIo::new(Wire::new(stream, Arc::clone(&faults)));
-    let connection = Arc::new(Connection {
-        state,
-        faults,
-        number,
-    });
+    let connection = Arc::new(Connection { state, faults, number });
     let service = service_fn(move |request| respond(Arc::clone(&connection), request));
     // A connection that fails is the client's business or a fault that was asked for.
     if http2 {
@@ -70,10 +66,7 @@ async fn connection(stream: TcpStream, state: Arc<State>) {
             .serve_connection(io, service)
             .await;
     } else {
-        let _ = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .serve_connection(io, service)
-            .await;
+        let _ = http1::Builder::new().timer(TokioTimer::new()).serve_connection(io, service).await;
     }
 }
 
@@ -109,46 +102,28 @@ async fn respond(
     state.record(|| received(&head, path, &body, connection.number));
 
     let reply = match head.headers.get(FAULT_HEADER) {
-        Some(fault) => match fault
-            .to_str()
-            .map_err(|_| "not ASCII".to_owned())
-            .and_then(syntax::parse)
-        {
-            Ok(reply) => Some(reply),
-            Err(problem) => {
-                let problem = format!("{FAULT_HEADER}: {problem}\n");
-                return Ok(plain(
-                    StatusCode::BAD_REQUEST,
-                    "text/plain",
-                    problem.into(),
-                    open,
-                ));
+        Some(fault) => {
+            match fault.to_str().map_err(|_| "not ASCII".to_owned()).and_then(syntax::parse) {
+                Ok(reply) => Some(reply),
+                Err(problem) => {
+                    let problem = format!("{FAULT_HEADER}: {problem}\n");
+                    return Ok(plain(StatusCode::BAD_REQUEST, "text/plain", problem.into(), open));
+                }
             }
-        },
+        }
         None => state.take_script(path),
     };
-    let latency = reply
-        .as_ref()
-        .and_then(|reply| reply.latency)
-        .unwrap_or(state.options.latency);
+    let latency = reply.as_ref().and_then(|reply| reply.latency).unwrap_or(state.options.latency);
     if !latency.is_zero() {
         tokio::time::sleep(latency).await;
     }
-    let call = Call {
-        method: &head.method,
-        uri: &head.uri,
-        headers: &head.headers,
-        body: &body,
-    };
+    let call = Call { method: &head.method, uri: &head.uri, headers: &head.headers, body: &body };
     let Some(reply) = reply else {
         let answer = vendor::answer(state, &call);
         return Ok(unscripted(&connection, &answer, open));
     };
     if reply.cut == Some(After::Nothing) {
-        connection
-            .faults
-            .reset
-            .fetch_or(reply.reset, Ordering::Relaxed);
+        connection.faults.reset.fetch_or(reply.reset, Ordering::Relaxed);
         open.finish();
         return Err(Severed);
     }
@@ -160,27 +135,17 @@ async fn respond(
     if reply.garbage == Some(Garbage::Bytes) {
         connection.faults.nonsense.store(true, Ordering::Relaxed);
         let mut response = plain(StatusCode::OK, "text/plain", Bytes::new(), open);
-        response
-            .headers_mut()
-            .insert(CONNECTION, HeaderValue::from_static("close"));
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         return Ok(response);
     }
-    Ok(scripted(
-        &connection,
-        vendor::scripted_answer(state, &call, &reply),
-        reply,
-        open,
-    ))
+    Ok(scripted(&connection, vendor::scripted_answer(state, &call, &reply), reply, open))
 }
 
 fn received(head: &Parts, path: &str, body: &Bytes, connection: usize) -> Received {
     let headers = head.headers.iter();
     let headers = headers
         .map(|(name, value)| {
-            (
-                name.as_str().to_owned(),
-                String::from_utf8_lossy(value.as_bytes()).into_owned(),
-            )
+            (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
         })
         .collect();
     Received {
@@ -220,10 +185,9 @@ fn scripted(connection: &Connection, answer: Prepared, reply: Reply, open: Open)
     };
     let mut response = head(&answer, body);
     for (name, value) in &reply.headers {
-        if let (Ok(name), Ok(value)) = (
-            HeaderName::try_from(name.as_str()),
-            HeaderValue::try_from(value.as_str()),
-        ) {
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::try_from(name.as_str()), HeaderValue::try_from(value.as_str()))
+        {
             response.headers_mut().insert(name, value);
         }
     }
@@ -251,12 +215,7 @@ fn steps(connection: &Connection, events: &[Bytes], stream: bool, reply: &Reply)
             steps.push(Step::Sleep(gap));
         }
         steps.extend(reply.gate.clone().map(Step::Wait));
-        steps.extend(
-            pieces
-                .get(index)
-                .and_then(|piece| piece.gate.clone())
-                .map(Step::Wait),
-        );
+        steps.extend(pieces.get(index).and_then(|piece| piece.gate.clone()).map(Step::Wait));
         match &mut bytes_left {
             Some(left) if *left <= event.len() => {
                 steps.push(Step::Send(event.slice(..*left)));
@@ -318,9 +277,7 @@ fn plain(
 ) -> Response<Body> {
     let mut response = Response::new(Body::whole(body, open));
     *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 
@@ -342,22 +299,14 @@ fn control(
     open: Open,
 ) -> Response<Body> {
     let json = |value: serde_json::Value, open| {
-        plain(
-            StatusCode::OK,
-            "application/json",
-            value.to_string().into(),
-            open,
-        )
+        plain(StatusCode::OK, "application/json", value.to_string().into(), open)
     };
     match (method, route) {
         (&Method::POST, "script") => match load_script(state, body) {
             Ok(()) => json(serde_json::json!({"scripted": state.scripted()}), open),
-            Err(problem) => plain(
-                StatusCode::BAD_REQUEST,
-                "text/plain",
-                format!("{problem}\n").into(),
-                open,
-            ),
+            Err(problem) => {
+                plain(StatusCode::BAD_REQUEST, "text/plain", format!("{problem}\n").into(), open)
+            }
         },
         (&Method::GET, "received") => json(state.received().iter().map(shown).collect(), open),
         (&Method::POST, "reset") => {
@@ -375,12 +324,7 @@ fn control(
             }),
             open,
         ),
-        _ => plain(
-            StatusCode::NOT_FOUND,
-            "text/plain",
-            "no such control route\n".into(),
-            open,
-        ),
+        _ => plain(StatusCode::NOT_FOUND, "text/plain", "no such control route\n".into(), open),
     }
 }
 

@@ -50,9 +50,8 @@ struct Record {
 
 impl State {
     pub(crate) fn new(options: Options) -> Self {
-        let created = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs());
+        let created =
+            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         Self {
             options,
             created,
@@ -74,9 +73,7 @@ impl State {
             None => scripts.any.push_back(reply),
             Some(part) => match scripts.by_path.iter_mut().find(|(known, _)| known == part) {
                 Some((_, queue)) => queue.push_back(reply),
-                None => scripts
-                    .by_path
-                    .push((part.to_owned(), VecDeque::from([reply]))),
+                None => scripts.by_path.push((part.to_owned(), VecDeque::from([reply]))),
             },
         }
         self.scripted.fetch_add(1, Ordering::Release);
@@ -179,10 +176,7 @@ pub(crate) struct Open {
 impl Open {
     pub(crate) fn new(state: Arc<State>) -> Self {
         state.open.fetch_add(1, Ordering::AcqRel);
-        Self {
-            state,
-            finished: false,
-        }
+        Self { state, finished: false }
     }
 
     pub(crate) fn finish(&mut self) {

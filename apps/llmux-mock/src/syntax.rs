@@ -12,9 +12,7 @@ use crate::reply::{After, Finish, Garbage, Reply, ToolCall};
 /// # Errors
 /// Says what was expected.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let wrong = || format!("`{text}` is not a duration such as 50ms, 2s or 1m");
     let number: u64 = number.parse().map_err(|_| wrong())?;
@@ -29,11 +27,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 
 pub(crate) fn parse(text: &str) -> Result<Reply, String> {
     let mut reply = Reply::default();
-    for part in text
-        .split(';')
-        .map(str::trim)
-        .filter(|part| !part.is_empty())
-    {
+    for part in text.split(';').map(str::trim).filter(|part| !part.is_empty()) {
         let (key, value) = match part.split_once('=') {
             Some((key, value)) => (key.trim(), value.trim()),
             None => (part, ""),
@@ -61,10 +55,9 @@ fn apply(reply: &mut Reply, key: &str, value: &str) -> Result<(), String> {
         "reasoning" => reply.reasoning = Some(value.to_owned()),
         "tool-call" => {
             let (name, arguments) = value.split_once(':').unwrap_or((value, "{}"));
-            reply.tool_calls.push(ToolCall {
-                name: name.to_owned(),
-                arguments: arguments.to_owned(),
-            });
+            reply
+                .tool_calls
+                .push(ToolCall { name: name.to_owned(), arguments: arguments.to_owned() });
         }
         "finish" => {
             reply.finish = Some(match value {
@@ -114,25 +107,15 @@ pub(crate) fn header(name: &str, value: &str) -> Result<(String, String), String
 }
 
 fn number<N: std::str::FromStr>(value: &str) -> Result<N, String> {
-    value
-        .parse()
-        .map_err(|_| format!("`{value}` is not a number that fits"))
+    value.parse().map_err(|_| format!("`{value}` is not a number that fits"))
 }
 
 fn flag(value: &str) -> Result<bool, String> {
-    if value.is_empty() {
-        Ok(true)
-    } else {
-        Err("takes no value".to_owned())
-    }
+    if value.is_empty() { Ok(true) } else { Err("takes no value".to_owned()) }
 }
 
 fn after(value: &str) -> Result<After, String> {
-    if value.is_empty() {
-        Ok(After::Nothing)
-    } else {
-        number(value).map(After::Events)
-    }
+    if value.is_empty() { Ok(After::Nothing) } else { number(value).map(After::Events) }
 }
 
 /// One entry of a script file: a reply, for any path or for paths with `path` in them, `times` times.
@@ -159,11 +142,7 @@ pub(crate) fn script(json: &[u8]) -> Result<Vec<Entry>, String> {
 
 fn entry(value: serde_json::Value) -> Result<Entry, String> {
     if let serde_json::Value::String(text) = &value {
-        return Ok(Entry {
-            path: None,
-            times: 1,
-            reply: parse(text)?,
-        });
+        return Ok(Entry { path: None, times: 1, reply: parse(text)? });
     }
     let serde_json::Value::Object(mut object) = value else {
         return Err("expected an object, or a string in the syntax of x-mock-fault".to_owned());
@@ -180,9 +159,5 @@ fn entry(value: serde_json::Value) -> Result<Entry, String> {
         .map_err(|error| format!("times: {error}"))?;
     let reply =
         Reply::deserialize(serde_json::Value::Object(object)).map_err(|error| error.to_string())?;
-    Ok(Entry {
-        path,
-        times: times.unwrap_or(1),
-        reply,
-    })
+    Ok(Entry { path, times: times.unwrap_or(1), reply })
 }

@@ -31,11 +31,7 @@ pub(crate) struct Wire {
 
 impl Wire {
     pub(crate) fn new(stream: TcpStream, faults: Arc<WireFaults>) -> Self {
-        Self {
-            stream,
-            faults,
-            nonsense_sent: 0,
-        }
+        Self { stream, faults, nonsense_sent: 0 }
     }
 
     /// Sends the rest of the nonsense.

@@ -38,21 +38,20 @@ impl Answer {
 pub(crate) fn events(text: &str) -> Vec<Value> {
     let lines = text.lines().filter_map(|line| line.strip_prefix("data: "));
     lines
-        .map(|data| {
-            if data == "[DONE]" {
-                Value::from(data)
-            } else {
-                serde_json::from_str(data).unwrap()
-            }
-        })
+        .map(
+            |data| {
+                if data == "[DONE]" {
+                    Value::from(data)
+                } else {
+                    serde_json::from_str(data).unwrap()
+                }
+            },
+        )
         .collect()
 }
 
 fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Request<Full<Bytes>> {
-    let mut request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header("host", "mock");
+    let mut request = Request::builder().method(method).uri(path).header("host", "mock");
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
@@ -70,9 +69,7 @@ pub(crate) async fn open(
     let stream = TcpStream::connect(mock.addr()).await.unwrap();
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
-    let response = sender
-        .send_request(request(method, path, headers, body))
-        .await;
+    let response = sender.send_request(request(method, path, headers, body)).await;
     if response.is_err() {
         connection.abort();
     }
@@ -92,12 +89,7 @@ pub(crate) async fn read(response: Response<Incoming>) -> Answer {
             }
         }
     }
-    Answer {
-        status: head.status.as_u16(),
-        headers: head.headers,
-        body: body.into(),
-        complete,
-    }
+    Answer { status: head.status.as_u16(), headers: head.headers, body: body.into(), complete }
 }
 
 pub(crate) async fn send(
@@ -117,14 +109,11 @@ pub(crate) async fn post(mock: &Mock, path: &str, body: &Value) -> Answer {
 /// Posts over HTTP/2 without TLS.
 pub(crate) async fn post_http2(mock: &Mock, path: &str, body: &Value) -> Answer {
     let stream = TcpStream::connect(mock.addr()).await.unwrap();
-    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-        .await
-        .unwrap();
+    let (mut sender, connection) =
+        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
     let url = format!("{}{path}", mock.url());
-    let request = Request::post(url)
-        .body(Full::<Bytes>::new(body.to_string().into()))
-        .unwrap();
+    let request = Request::post(url).body(Full::<Bytes>::new(body.to_string().into())).unwrap();
     read(sender.send_request(request).await.unwrap()).await
 }
 

@@ -67,10 +67,7 @@ async fn a_cut_before_the_response_sends_no_byte() {
 async fn a_cut_after_events_sends_them_and_no_proper_end() {
     let mock = mock_with(Reply::cut_after(2)).await;
     let answer = post(&mock, CHAT, &streaming()).await;
-    assert_eq!(
-        (answer.status, answer.events().len(), answer.complete),
-        (200, 2, false)
-    );
+    assert_eq!((answer.status, answer.events().len(), answer.complete), (200, 2, false));
     assert_eq!(mock.abandoned(), 0);
 }
 
@@ -88,10 +85,7 @@ async fn a_cut_after_bytes_sends_exactly_those() {
         for bytes in [0, 1, 100] {
             let mock = mock_with(Reply::cut_after_bytes(bytes)).await;
             let answer = post(&mock, CHAT, &body).await;
-            assert_eq!(
-                (answer.status, answer.body.len(), answer.complete),
-                (200, bytes, false)
-            );
+            assert_eq!((answer.status, answer.body.len(), answer.complete), (200, bytes, false));
         }
     }
 }
@@ -133,19 +127,10 @@ async fn a_hang_before_the_response_lasts_until_the_client_leaves() {
 #[tokio::test]
 async fn a_hang_after_events_lasts_until_the_client_leaves() {
     let mock = mock_with(Reply::hang_after(2)).await;
-    let mut response = open(&mock, "POST", CHAT, &[], &streaming().to_string())
-        .await
-        .unwrap();
+    let mut response = open(&mock, "POST", CHAT, &[], &streaming().to_string()).await.unwrap();
     let mut text = String::new();
     while events(&text).len() < 2 {
-        let frame = response
-            .body_mut()
-            .frame()
-            .await
-            .unwrap()
-            .unwrap()
-            .into_data()
-            .unwrap();
+        let frame = response.body_mut().frame().await.unwrap().unwrap().into_data().unwrap();
         text.push_str(std::str::from_utf8(&frame).unwrap());
     }
     assert_eq!((mock.open_requests(), mock.abandoned()), (1, 0));
@@ -177,21 +162,13 @@ async fn an_error_event_ends_the_stream_in_the_dialects_words() {
         (CHAT, "/error/type", "server_error"),
         ("/v1/messages", "/error/type", "overloaded_error"),
         ("/v1/responses", "/type", "error"),
-        (
-            "/v1beta/models/g:streamGenerateContent?alt=sse",
-            "/error/status",
-            "UNAVAILABLE",
-        ),
+        ("/v1beta/models/g:streamGenerateContent?alt=sse", "/error/status", "UNAVAILABLE"),
     ];
     for (path, pointer, expected) in cases {
         let mock = mock_with(Reply::error_event(3)).await;
         let answer = post(&mock, path, &streaming()).await;
         let events = answer.events();
-        assert_eq!(
-            (answer.status, events.len(), answer.complete),
-            (200, 4, true),
-            "{path}"
-        );
+        assert_eq!((answer.status, events.len(), answer.complete), (200, 4, true), "{path}");
         assert_eq!(events[3].pointer(pointer).unwrap(), expected, "{path}");
     }
 }
@@ -201,14 +178,7 @@ async fn a_stream_ends_with_as_many_dones_as_scripted() {
     for count in [0, 1, 2] {
         let mock = mock_with(Reply::default().done(count)).await;
         let answer = post(&mock, CHAT, &streaming()).await;
-        assert_eq!(
-            answer
-                .events()
-                .iter()
-                .filter(|event| *event == "[DONE]")
-                .count(),
-            count
-        );
+        assert_eq!(answer.events().iter().filter(|event| *event == "[DONE]").count(), count);
         assert!(answer.complete);
     }
 }
@@ -253,17 +223,8 @@ async fn a_slow_first_byte_comes_behind_the_head() {
 #[tokio::test]
 async fn a_gap_lies_between_events() {
     let mock = mock_with(Reply::text("a b c").gap(FOREVER)).await;
-    let mut response = open(&mock, "POST", CHAT, &[], &streaming().to_string())
-        .await
-        .unwrap();
-    let frame = response
-        .body_mut()
-        .frame()
-        .await
-        .unwrap()
-        .unwrap()
-        .into_data()
-        .unwrap();
+    let mut response = open(&mock, "POST", CHAT, &[], &streaming().to_string()).await.unwrap();
+    let frame = response.body_mut().frame().await.unwrap().unwrap().into_data().unwrap();
     assert_eq!(events(std::str::from_utf8(&frame).unwrap()).len(), 1);
     assert_eq!(mock.open_requests(), 1);
     mock.script(Reply::text("a b c").gap(SHORT));
@@ -287,19 +248,10 @@ async fn leaving_over_http2_is_noticed() {
 async fn a_gate_holds_each_event_until_released() {
     let gate = Gate::new();
     let mock = mock_with(Reply::text("a b").gate(&gate)).await;
-    let mut response = open(&mock, "POST", CHAT, &[], &streaming().to_string())
-        .await
-        .unwrap();
+    let mut response = open(&mock, "POST", CHAT, &[], &streaming().to_string()).await.unwrap();
     for _ in 0..3 {
         gate.release(1);
-        let frame = response
-            .body_mut()
-            .frame()
-            .await
-            .unwrap()
-            .unwrap()
-            .into_data()
-            .unwrap();
+        let frame = response.body_mut().frame().await.unwrap().unwrap().into_data().unwrap();
         assert_eq!(events(std::str::from_utf8(&frame).unwrap()).len(), 1);
     }
     gate.open();
@@ -317,14 +269,7 @@ async fn pieces_are_sent_as_they_are_and_when_their_gate_opens() {
         (response.status().as_u16(), &response.headers()["x-seen"]),
         (201, &"yes".parse().unwrap())
     );
-    let first = response
-        .body_mut()
-        .frame()
-        .await
-        .unwrap()
-        .unwrap()
-        .into_data()
-        .unwrap();
+    let first = response.body_mut().frame().await.unwrap().unwrap().into_data().unwrap();
     assert_eq!(first, "data: \"x");
     gate.release(1);
     assert_eq!(read(response).await.text(), "y\"\n\n");
@@ -336,13 +281,7 @@ async fn scripts_are_taken_in_order_and_those_for_a_path_first() {
     mock.script_for("/embeddings", Reply::error(500));
     mock.script_for("/embeddings", Reply::error(501));
     let mut seen = Vec::new();
-    for path in [
-        CHAT,
-        "/v1/embeddings",
-        "/v1/embeddings",
-        "/v1/embeddings",
-        CHAT,
-    ] {
+    for path in [CHAT, "/v1/embeddings", "/v1/embeddings", "/v1/embeddings", CHAT] {
         seen.push(post(&mock, path, &json!({"input": "x"})).await.status);
     }
     assert_eq!(seen, [200, 500, 501, 200, 200]);
@@ -352,25 +291,16 @@ async fn scripts_are_taken_in_order_and_those_for_a_path_first() {
 #[tokio::test]
 async fn the_fault_header_scripts_its_own_request_only() {
     let mock = mock_with(Reply::error(500)).await;
-    let fault = [(
-        "x-mock-fault",
-        "status=429; retry-after=2; message=wait; header=x-a: b",
-    )];
+    let fault = [("x-mock-fault", "status=429; retry-after=2; message=wait; header=x-a: b")];
     let answer = send(&mock, "POST", CHAT, &fault, "{}").await;
-    assert_eq!(
-        (answer.status, answer.json()["error"]["message"].as_str()),
-        (429, Some("wait"))
-    );
+    assert_eq!((answer.status, answer.json()["error"]["message"].as_str()), (429, Some("wait")));
     assert_eq!(
         (&answer.headers["retry-after"], &answer.headers["x-a"]),
         (&"2".parse().unwrap(), &"b".parse().unwrap())
     );
     assert_eq!(post(&mock, CHAT, &json!({})).await.status, 500);
     let wrong = send(&mock, "POST", CHAT, &[("x-mock-fault", "sttaus=1")], "{}").await;
-    assert_eq!(
-        (wrong.status, wrong.text()),
-        (400, "x-mock-fault: sttaus: unknown key\n")
-    );
+    assert_eq!((wrong.status, wrong.text()), (400, "x-mock-fault: sttaus: unknown key\n"));
 }
 
 #[test]
@@ -436,13 +366,7 @@ async fn a_script_is_refused_whole_for_one_wrong_reply() {
 async fn the_script_in_the_readme_is_understood() {
     let mock = Mock::start(Options::default()).await.unwrap();
     let readme = include_str!("../README.md");
-    let script = readme
-        .split("```json")
-        .nth(1)
-        .unwrap()
-        .split("```")
-        .next()
-        .unwrap();
+    let script = readme.split("```json").nth(1).unwrap().split("```").next().unwrap();
     mock.script_json(script.as_bytes()).unwrap();
     assert_eq!(mock.scripted(), 8);
 }

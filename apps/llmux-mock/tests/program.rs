@@ -13,34 +13,18 @@ struct Program {
 impl Program {
     fn start(arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_llmux-mock"));
-        let mut child = command
-            .args(["--port", "0"])
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child =
+            command.args(["--port", "0"]).args(arguments).stdout(Stdio::piped()).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
-        let addr = line
-            .trim_end()
-            .strip_prefix("listening on http://")
-            .unwrap()
-            .to_owned();
-        Self {
-            child,
-            _stdout: stdout,
-            addr,
-        }
+        let addr = line.trim_end().strip_prefix("listening on http://").unwrap().to_owned();
+        Self { child, _stdout: stdout, addr }
     }
 
     fn get(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(&self.addr).unwrap();
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nhost: mock\r\nconnection: close\r\n\r\n"
-        )
-        .unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: mock\r\nconnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer
@@ -48,13 +32,7 @@ impl Program {
 
     fn stop(mut self, signal: &str) -> Option<i32> {
         let pid = self.child.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args([signal, &pid])
-                .status()
-                .unwrap()
-                .success()
-        );
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
         self.child.wait().unwrap().code()
     }
 }
@@ -96,15 +74,9 @@ fn a_script_that_is_not_understood_stops_the_start() {
         std::env::temp_dir().join(format!("llmux-mock-bad-script-{}.json", std::process::id()));
     std::fs::write(&script, r#"[{"status": "high"}]"#).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_llmux-mock"));
-    let output = command
-        .args(["--port", "0", "--script", script.to_str().unwrap()])
-        .output()
-        .unwrap();
+    let output =
+        command.args(["--port", "0", "--script", script.to_str().unwrap()]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(
-        String::from_utf8(output.stderr)
-            .unwrap()
-            .starts_with("llmux-mock: script: reply 0: ")
-    );
+    assert!(String::from_utf8(output.stderr).unwrap().starts_with("llmux-mock: script: reply 0: "));
     std::fs::remove_file(script).unwrap();
 }

@@ -167,7 +167,12 @@ impl Resolved {
             let index = pick.index();
             let deployment = Arc::clone(&route.deployments[index]);
             if deployment.provider.enter() {
-                return Ok(Attempt { route: Arc::clone(route), pick: Some(pick), deployment, index });
+                return Ok(Attempt {
+                    route: Arc::clone(route),
+                    pick: Some(pick),
+                    deployment,
+                    index,
+                });
             }
             // The last place went to another worker since we looked.
             route.router().record(pick, Outcome::Cancelled, Instant::now());
@@ -253,7 +258,9 @@ impl Catalog {
             if is_pattern(&name) {
                 catalog.patterns.push(route);
             } else {
-                catalog.listed.push(Listed { id: name.clone(), owned_by: owner.unwrap_or_default() });
+                catalog
+                    .listed
+                    .push(Listed { id: name.clone(), owned_by: owner.unwrap_or_default() });
                 catalog.exact.insert(name, route);
             }
         }
@@ -277,7 +284,8 @@ impl Catalog {
         if let Some(route) = self.exact.get(name) {
             return Some(all(route));
         }
-        let of_provider = self.providers.iter().find_map(|provider| Some((provider, own(provider, name)?)));
+        let of_provider =
+            self.providers.iter().find_map(|provider| Some((provider, own(provider, name)?)));
         if let Some((provider, rest)) = of_provider
             && let Some(route) = self.exact.get(rest)
             && let Some(resolved) = only(route, provider, rest)
@@ -338,14 +346,11 @@ fn provider(configured: &crate::config::Provider) -> Result<Provider, Unusable> 
     let origin = Origin::of(&url).ok_or_else(|| unusable("base_url is no http or https URL"))?;
     let mut headers = Vec::new();
     if let Some(key) = &configured.api_key {
-        let target = Target {
-            vendor: configured.vendor,
-            base_url: "",
-            api_version: None,
-            model: "",
-        };
+        let target =
+            Target { vendor: configured.vendor, base_url: "", api_version: None, model: "" };
         let header = target.credential(key.expose());
-        headers.push(header.map_err(|_| unusable("api_key has characters that no header may have"))?);
+        headers
+            .push(header.map_err(|_| unusable("api_key has characters that no header may have"))?);
     }
     headers.extend(configured.headers.iter().cloned());
     Ok(Provider {

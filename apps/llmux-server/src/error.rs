@@ -9,7 +9,7 @@ use http::{Response, StatusCode};
 use llmux_auth::Denied;
 use llmux_providers::Invalid;
 use llmux_providers::openai::{Rejection, StreamFailure};
-use llmux_types::{ErrorObject, FailureClass};
+use llmux_types::{ErrorEnvelope, ErrorObject, FailureClass};
 use serde_json::Value;
 
 use crate::upstream::SendError;
@@ -26,7 +26,7 @@ pub(crate) struct ApiError {
     /// The connection cannot be used again: the rest of the request is still on it.
     close: bool,
     /// Headers for the client besides ours: the vendor's, renamed.
-    pub(crate) headers: HeaderMap,
+    headers: Box<HeaderMap>,
 }
 
 const INVALID: &str = "invalid_request_error";
@@ -52,7 +52,7 @@ impl ApiError {
             retry_after,
             allow: None,
             close: false,
-            headers: HeaderMap::new(),
+            headers: Box::default(),
         }
     }
 
@@ -71,7 +71,8 @@ impl ApiError {
     }
 
     pub(crate) fn model_not_found(model: &str) -> Self {
-        let message = format!("The model `{model}` does not exist or you do not have access to it.");
+        let message =
+            format!("The model `{model}` does not exist or you do not have access to it.");
         Self::new(StatusCode::NOT_FOUND, INVALID, Some("model_not_found"), message).param("model")
     }
 
@@ -142,7 +143,7 @@ impl ApiError {
         let mut response = Response::new(body);
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
-        *headers = self.headers;
+        *headers = *self.headers;
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(wait) = self.retry_after {
             // Whole seconds, rounded up: a client that comes too early is refused again.
@@ -160,7 +161,7 @@ impl ApiError {
 }
 
 fn envelope(error: &ErrorObject) -> Bytes {
-    Bytes::from(serde_json::json!({ "error": error }).to_string())
+    Bytes::from(ErrorEnvelope { error }.to_json())
 }
 
 impl From<Denied> for ApiError {
@@ -230,7 +231,6 @@ impl From<SendError> for Failed {
     fn from(error: SendError) -> Self {
         let message = match &error {
             SendError::Connect(_) => "The provider cannot be reached.",
-            SendError::Timeout => "The provider did not answer in time.",
             SendError::Broken(_) => "The connection to the provider broke before it answered.",
         };
         Self::new(error.class(), message)
@@ -277,7 +277,7 @@ impl From<Failed> for ApiError {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
         let mut error = Self::new(status, kind, Some(code), message);
         error.retry_after = failed.retry_after.or(error.retry_after);
-        error.headers = failed.headers;
+        *error.headers = failed.headers;
         error
     }
 }
@@ -294,7 +294,7 @@ impl ApiError {
             retry_after: failed.retry_after,
             allow: None,
             close: false,
-            headers: failed.headers,
+            headers: Box::new(failed.headers),
         }
     }
 }

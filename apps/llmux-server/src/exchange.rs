@@ -54,9 +54,11 @@ pub(crate) struct AccessLine {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<String>,
     #[serde(flatten)]
-    usage: Usage,
+    usage: Option<Usage>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     finish_reason: Option<String>,
     /// From the request's arrival to the first output, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
     ttft_ms: Option<f64>,
     /// From the request's arrival to the last byte, in milliseconds.
     duration_ms: f64,
@@ -110,7 +112,7 @@ impl Exchange {
             status: 499,
             outcome: Outcome::Cancelled,
             error: None,
-            usage: Usage::default(),
+            usage: None,
             finish_reason: None,
             ttft_ms: None,
             duration_ms: 0.0,
@@ -135,7 +137,7 @@ impl Exchange {
 
     /// Takes note of what the vendor said beside the answer.
     pub(crate) fn note(&mut self, summary: Summary) {
-        self.line.usage = summary.usage.unwrap_or_default();
+        self.line.usage = summary.usage;
         self.line.finish_reason = summary.finish_reason;
     }
 
@@ -148,7 +150,10 @@ impl Exchange {
 
     /// Takes note of a failure, in the words of the error's code.
     pub(crate) fn note_error(&mut self, error: &llmux_types::ErrorObject) {
-        let code = error.code.as_ref().map(|code| code.as_str().map_or_else(|| code.to_string(), str::to_owned));
+        let code = error
+            .code
+            .as_ref()
+            .map(|code| code.as_str().map_or_else(|| code.to_string(), str::to_owned));
         self.line.error = Some(code.unwrap_or_else(|| error.kind.clone()));
         self.line.outcome = Outcome::Error;
     }
@@ -182,8 +187,10 @@ impl Drop for Exchange {
 fn rendered(line: &AccessLine, format: LogFormat) -> Option<Vec<u8>> {
     let mut bytes = serde_json::to_vec(line).ok()?;
     if format == LogFormat::Text {
-        let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&bytes).ok()?;
-        let text = |name: &str| fields.get(name).and_then(|value| value.as_str()).unwrap_or_default();
+        let fields: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_slice(&bytes).ok()?;
+        let text =
+            |name: &str| fields.get(name).and_then(|value| value.as_str()).unwrap_or_default();
         let mut out = format!("{}  {} {}:", text("timestamp"), text("level"), text("message"));
         for (name, value) in &fields {
             if !matches!(name.as_str(), "timestamp" | "level" | "message") && !value.is_null() {

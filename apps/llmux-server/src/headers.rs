@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use http::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HOST, HeaderName, HeaderValue, ORIGIN, RETRY_AFTER,
-    USER_AGENT,
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN,
+    RETRY_AFTER, USER_AGENT,
 };
 use ipnet::IpNet;
 
@@ -45,7 +45,11 @@ static NOT_PASSED_ON: [&str; 15] = [
 const AGENT: &str = concat!("llmux/", env!("CARGO_PKG_VERSION"));
 
 /// Makes the headers of a request to a vendor.
-pub(crate) fn to_vendor(client: &HeaderMap, provider: &Provider, request_id: &HeaderValue) -> HeaderMap {
+pub(crate) fn to_vendor(
+    client: &HeaderMap,
+    provider: &Provider,
+    request_id: &HeaderValue,
+) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(8 + provider.headers.len());
     let json = HeaderValue::from_static("application/json");
     headers.insert(CONTENT_TYPE, client.get(CONTENT_TYPE).cloned().unwrap_or(json));
@@ -161,7 +165,10 @@ fn forwarded_for(hop: &str) -> Option<IpAddr> {
 /// Reads an address with or without a port, IPv6 with or without brackets.
 fn address(text: &str) -> Option<IpAddr> {
     let socket = || text.parse::<std::net::SocketAddr>().ok().map(|socket| socket.ip());
-    text.parse().ok().or_else(socket).or_else(|| text.strip_prefix('[')?.strip_suffix(']')?.parse().ok())
+    text.parse()
+        .ok()
+        .or_else(socket)
+        .or_else(|| text.strip_prefix('[')?.strip_suffix(']')?.parse().ok())
 }
 
 #[cfg(test)]
@@ -195,7 +202,12 @@ mod tests {
 
     #[test]
     fn keys_come_in_three_headers() {
-        for pair in [("authorization", "Bearer k"), ("authorization", "bearer  k"), ("x-api-key", "k"), ("api-key", "k")] {
+        for pair in [
+            ("authorization", "Bearer k"),
+            ("authorization", "bearer  k"),
+            ("x-api-key", "k"),
+            ("api-key", "k"),
+        ] {
             assert_eq!(presented_key(&headers(&[pair])), Some("k"), "{pair:?}");
         }
         assert_eq!(presented_key(&headers(&[("authorization", "Basic k")])), None);
@@ -220,7 +232,8 @@ mod tests {
         let xff = headers(&[("x-forwarded-for", "203.0.113.1, 198.51.100.7:99, 10.1.1.1")]);
         assert_eq!(client_ip(other, &xff, &trusted), other);
         assert_eq!(client_ip(proxy, &xff, &trusted).to_string(), "198.51.100.7");
-        let forwarded = headers(&[("forwarded", "for=1.1.1.1;proto=http, for=\"[2001:db8::7]:80\"")]);
+        let forwarded =
+            headers(&[("forwarded", "for=1.1.1.1;proto=http, for=\"[2001:db8::7]:80\"")]);
         assert_eq!(client_ip(proxy, &forwarded, &trusted).to_string(), "2001:db8::7");
         assert_eq!(client_ip(proxy, &HeaderMap::new(), &trusted), proxy);
     }

@@ -26,7 +26,8 @@ impl Drop for InProcess {
 /// Starts a fake vendor if a provider of type `mock` names no address, and points those providers to it.
 pub(crate) fn start_where_wanted(settings: &mut Settings) -> io::Result<Option<InProcess>> {
     let wanted = |provider: &crate::config::Provider| {
-        provider.vendor.name == "mock" && Some(provider.base_url.as_str()) == provider.vendor.base_url
+        provider.vendor.name == "mock"
+            && Some(provider.base_url.as_str()) == provider.vendor.base_url
     };
     if !settings.providers.iter().any(wanted) {
         return Ok(None);

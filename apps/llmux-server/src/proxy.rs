@@ -3,7 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+};
 use http::{Request, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::Full;
@@ -16,8 +18,8 @@ use llmux_types::FailureClass;
 use tokio::time::Instant;
 
 use crate::body::{Events, Reply, StreamTimes, Through};
-use crate::collect::{CollectError, collect};
 use crate::catalog::{Attempt, Deployment, Resolved};
+use crate::collect::{CollectError, collect};
 use crate::config::IncludeUsage;
 use crate::error::{ApiError, Failed};
 use crate::exchange::Exchange;
@@ -122,7 +124,9 @@ impl Ask {
             let (named, stream) = (request.model().map(str::to_owned), request.stream());
             (AskBody::Json(request), named, stream)
         };
-        let model = path_model.or(named).ok_or_else(|| ApiError::invalid("model", "`model` is missing."))?;
+        let model = path_model
+            .or(named)
+            .ok_or_else(|| ApiError::invalid("model", "`model` is missing."))?;
         check_model_name(&model)?;
         exchange.line.stream = stream;
         exchange.line.model = Some(model.clone());
@@ -160,8 +164,10 @@ fn deadline(headers: &HeaderMap) -> Result<Option<Instant>, ApiError> {
     let name = "x-llmux-timeout";
     let Some(value) = headers.get(name) else { return Ok(None) };
     let text = value.to_str().unwrap_or_default().trim();
-    let seconds = text.parse::<f64>().ok().and_then(|number| Duration::try_from_secs_f64(number).ok());
-    let timeout = seconds.or_else(|| humantime::parse_duration(text).ok()).filter(|time| !time.is_zero());
+    let seconds =
+        text.parse::<f64>().ok().and_then(|number| Duration::try_from_secs_f64(number).ok());
+    let timeout =
+        seconds.or_else(|| humantime::parse_duration(text).ok()).filter(|time| !time.is_zero());
     let message = "`x-llmux-timeout` must be a duration such as 30s or 250ms.";
     timeout.map(|time| Some(Instant::now() + time)).ok_or_else(|| ApiError::invalid(name, message))
 }
@@ -350,7 +356,8 @@ impl Call<'_> {
         let uri: http::Uri = url.parse().map_err(|_| unusable())?;
         exchange.line.upstream_model = Some(model.to_owned());
 
-        let streams = matches!(self.ask.endpoint, Endpoint::ChatCompletions | Endpoint::Completions);
+        let streams =
+            matches!(self.ask.endpoint, Endpoint::ChatCompletions | Endpoint::Completions);
         let ask_usage = streams
             && match self.worker.gateway.settings.stream.include_usage {
                 IncludeUsage::Auto => target.takes_stream_options(),
@@ -367,7 +374,8 @@ impl Call<'_> {
             request
         };
         let upstream = &self.worker.upstream;
-        let sent = upstream.send(self.admitted, &provider.origin, provider.connect_timeout, request);
+        let sent =
+            upstream.send(self.admitted, &provider.origin, provider.connect_timeout, request);
         let response = sent.await.inspect_err(|error| {
             use std::error::Error as _;
             let source = error.source().map(ToString::to_string);
@@ -472,7 +480,14 @@ mod tests {
 
     #[test]
     fn timeouts_are_durations() {
-        for (value, fine) in [("30s", true), ("250ms", true), ("2.5", true), ("0", false), ("-1", false), ("soon", false)] {
+        for (value, fine) in [
+            ("30s", true),
+            ("250ms", true),
+            ("2.5", true),
+            ("0", false),
+            ("-1", false),
+            ("soon", false),
+        ] {
             let mut headers = HeaderMap::new();
             headers.insert("x-llmux-timeout", HeaderValue::from_static(value));
             assert_eq!(deadline(&headers).is_ok(), fine, "{value}");

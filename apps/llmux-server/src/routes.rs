@@ -1,6 +1,9 @@
 //! The HTTP routes, and what every response gets.
 
 use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
@@ -8,6 +11,7 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use llmux_auth::Admitted;
 use llmux_providers::Endpoint;
+use serde::Serialize;
 use serde_json::json;
 
 use crate::body::{Body, Reply};
@@ -102,9 +106,8 @@ static MANAGEMENT: [&str; 14] = [
 
 /// Lists the routes, one a line: method, path, role.
 pub(crate) fn list() -> String {
-    let line = |route: &Route| {
-        format!("{:<5} {:<26} {}\n", route.method, route.path, route.role.as_str())
-    };
+    let line =
+        |route: &Route| format!("{:<5} {:<26} {}\n", route.method, route.path, route.role.as_str());
     ROUTES.iter().map(line).collect()
 }
 
@@ -136,7 +139,8 @@ pub(crate) async fn handle(connection: Connection, request: Request<Incoming>) -
     let mut exchange =
         Exchange::open(gateway, busy, request_id.clone(), client_ip, request.method());
 
-    let (mut response, admitted) = match dispatch(&connection, request, &mut exchange).await {
+    let dispatched = Guarded(Box::pin(dispatch(&connection, request, &mut exchange))).await;
+    let (mut response, admitted) = match dispatched {
         Ok(answered) => answered,
         Err(error) => {
             exchange.note_error(&error.error);
@@ -147,6 +151,19 @@ pub(crate) async fn handle(connection: Connection, request: Request<Incoming>) -
     exchange.line.overhead_ms = Some(milliseconds(exchange.overhead()));
     add_headers(&mut response, &exchange);
     response.map(|reply| Body::new(reply, exchange, admitted))
+}
+
+/// Turns a panic of a handler into an answer: the other requests of its connection and worker go on.
+struct Guarded<F>(Pin<Box<F>>);
+
+impl<F: Future<Output = Result<Answered, ApiError>>> Future for Guarded<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        // The handler is not polled again after a panic; what it shares with others is sound at any point.
+        let poll = AssertUnwindSafe(|| self.0.as_mut().poll(context));
+        catch_unwind(poll).unwrap_or_else(|_| Poll::Ready(Err(ApiError::internal())))
+    }
 }
 
 /// Adds our own headers.
@@ -189,7 +206,8 @@ async fn dispatch(
         ref method => method.as_str(),
     };
     let Some(route) = found.iter().find(|route| route.method == method) else {
-        let allow = if found.iter().any(|route| route.method == "GET") { "GET, HEAD" } else { "POST" };
+        let allow =
+            if found.iter().any(|route| route.method == "GET") { "GET, HEAD" } else { "POST" };
         return Err(ApiError::method_not_allowed(allow));
     };
     exchange.line.route = route.path;
@@ -234,8 +252,7 @@ fn elsewhere(
 ) -> Result<Answered, ApiError> {
     let gateway = &connection.worker.gateway;
     let raw = request.uri().path();
-    let management_here =
-        connection.port == Port::Admin || gateway.settings.server.admin_port == 0;
+    let management_here = connection.port == Port::Admin || gateway.settings.server.admin_port == 0;
     if management_here && MANAGEMENT.iter().any(|prefix| raw.starts_with(prefix)) {
         exchange.line.route = "management";
         let _administrator = gateway.gate.administer(headers::presented_key(request.headers()))?;
@@ -265,24 +282,37 @@ fn identify(
     Ok(())
 }
 
-fn json_response(status: StatusCode, body: &serde_json::Value) -> Response<Reply> {
-    let mut response = Response::new(Reply::Whole(Bytes::from(body.to_string())));
+fn json_response(status: StatusCode, body: &impl Serialize) -> Response<Reply> {
+    let text = serde_json::to_vec(body).expect("texts and numbers are always JSON");
+    let mut response = Response::new(Reply::Whole(Bytes::from(text)));
     *response.status_mut() = status;
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(CONTENT_TYPE, json);
     response
 }
 
-fn model_object(id: &str, owned_by: &str, created: u64) -> serde_json::Value {
-    json!({"id": id, "object": "model", "created": created, "owned_by": owned_by})
+/// <https://platform.openai.com/docs/api-reference/models/object>
+#[derive(Serialize)]
+struct ModelObject<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: u64,
+    owned_by: &'a str,
 }
 
 fn models(gateway: &Gateway) -> Response<Reply> {
-    let object = |listed: &crate::catalog::Listed| {
-        model_object(&listed.id, &listed.owned_by, gateway.started)
-    };
-    let data: Vec<_> = gateway.catalog.listed().iter().map(object).collect();
-    json_response(StatusCode::OK, &json!({"object": "list", "data": data}))
+    #[derive(Serialize)]
+    struct List<'a> {
+        object: &'static str,
+        data: Vec<ModelObject<'a>>,
+    }
+    let objects = gateway.catalog.listed().iter().map(|listed| ModelObject {
+        id: &listed.id,
+        object: "model",
+        created: gateway.started,
+        owned_by: &listed.owned_by,
+    });
+    json_response(StatusCode::OK, &List { object: "list", data: objects.collect() })
 }
 
 fn model(gateway: &Gateway, path: &Path) -> Result<Response<Reply>, ApiError> {
@@ -291,7 +321,8 @@ fn model(gateway: &Gateway, path: &Path) -> Result<Response<Reply>, ApiError> {
     let owner = (0..resolved.route.deployments.len())
         .find(|index| !resolved.excluded.contains(index))
         .map(|index| resolved.route.deployments[index].provider.name.as_str());
-    let object = model_object(id, owner.unwrap_or_default(), gateway.started);
+    let owned_by = owner.unwrap_or_default();
+    let object = ModelObject { id, object: "model", created: gateway.started, owned_by };
     Ok(json_response(StatusCode::OK, &object))
 }
 
@@ -382,7 +413,12 @@ mod tests {
     #[test]
     fn all_spellings_of_a_path_find_their_route() {
         let chat = "/v1/chat/completions";
-        for path in ["/v1/chat/completions", "/chat/completions", "/openai/v1/chat/completions", "/openai/chat/completions"] {
+        for path in [
+            "/v1/chat/completions",
+            "/chat/completions",
+            "/openai/v1/chat/completions",
+            "/openai/chat/completions",
+        ] {
             assert_eq!(route(path), Some((chat, None)), "{path}");
         }
         assert_eq!(
@@ -396,14 +432,27 @@ mod tests {
 
     #[test]
     fn other_paths_find_none() {
-        for path in ["/", "/v1", "/v1/", "/v1/chat", "/v1/chat/completions/", "/v1/v1/models", "/v1/health", "/openai/deployments/m/models", "/V1/models", "/v1/models/"] {
+        for path in [
+            "/",
+            "/v1",
+            "/v1/",
+            "/v1/chat",
+            "/v1/chat/completions/",
+            "/v1/v1/models",
+            "/v1/health",
+            "/openai/deployments/m/models",
+            "/V1/models",
+            "/v1/models/",
+        ] {
             assert_eq!(route(path), None, "{path}");
         }
     }
 
     #[test]
     fn percent_encoding_is_undone_once() {
-        for (text, expected) in [("a%2Fb", "a/b"), ("%252F", "%2F"), ("100%", "100%"), ("%zz", "%zz"), ("%C3%A9", "é")] {
+        for (text, expected) in
+            [("a%2Fb", "a/b"), ("%252F", "%2F"), ("100%", "100%"), ("%zz", "%zz"), ("%C3%A9", "é")]
+        {
             assert_eq!(decoded(text), expected);
         }
     }

@@ -50,7 +50,10 @@ impl RunError {
 }
 
 /// Runs the gateway until a signal ends it. `announce` is told the addresses once all of them take connections.
-pub(crate) fn run(mut settings: Settings, announce: impl FnOnce(&Addresses)) -> Result<(), RunError> {
+pub(crate) fn run(
+    mut settings: Settings,
+    announce: impl FnOnce(&Addresses),
+) -> Result<(), RunError> {
     raise_file_limit();
     let _lock = lock_data_folder(&settings.data_dir)?;
     let log = Log::start(&settings.logging)?;
@@ -67,7 +70,10 @@ pub(crate) fn run(mut settings: Settings, announce: impl FnOnce(&Addresses)) -> 
         (true, _) => Plane::Keyed,
         (false, true) => Plane::OpenLoopback,
         (false, false) => {
-            tracing::warn!("the data plane is open to everyone who can reach {}", settings.server.host);
+            tracing::warn!(
+                "the data plane is open to everyone who can reach {}",
+                settings.server.host
+            );
             Plane::Open
         }
     };
@@ -77,8 +83,9 @@ pub(crate) fn run(mut settings: Settings, announce: impl FnOnce(&Addresses)) -> 
     let acceptor = settings.server.tls.as_ref().map(tls_acceptor).transpose()?;
 
     let (main, listeners) = bind(&settings, settings.server.port)?;
-    let mut all: Vec<_> = listeners.into_iter().map(|listener| vec![(Port::Main, listener)]).collect();
-    let mut addresses = Addresses { main, admin: None, https: acceptor.is_some() };
+    let mut all: Vec<_> =
+        listeners.into_iter().map(|listener| vec![(Port::Main, listener)]).collect();
+    let mut addresses = Addresses { main, admin: None };
     if settings.server.admin_port > 0 {
         let (admin, listeners) = bind(&settings, settings.server.admin_port)?;
         addresses.admin = Some(admin);
@@ -111,6 +118,7 @@ pub(crate) fn run(mut settings: Settings, announce: impl FnOnce(&Addresses)) -> 
     drop(told);
     tracing::info!(
         address = %addresses.main,
+        https = gateway.settings.server.tls.is_some(),
         admin = addresses.admin.map(tracing::field::display),
         models = gateway.catalog.listed().len(),
         providers = gateway.settings.providers.len(),
@@ -134,7 +142,6 @@ pub(crate) fn run(mut settings: Settings, announce: impl FnOnce(&Addresses)) -> 
 pub(crate) struct Addresses {
     pub(crate) main: SocketAddr,
     pub(crate) admin: Option<SocketAddr>,
-    pub(crate) https: bool,
 }
 
 /// Waits for a signal, then for what is open.
@@ -207,7 +214,10 @@ fn spawn_worker(
 
 /// Binds one listener for each worker. The first bind is a plain one: SO_REUSEPORT would share a port with another
 /// process without a word.
-fn bind(settings: &Settings, port: u16) -> Result<(SocketAddr, Vec<std::net::TcpListener>), RunError> {
+fn bind(
+    settings: &Settings,
+    port: u16,
+) -> Result<(SocketAddr, Vec<std::net::TcpListener>), RunError> {
     let mut address = SocketAddr::new(settings.server.host, port);
     let fault = |source| RunError::Bind { address, source };
     drop(std::net::TcpListener::bind(address).map_err(fault)?);
@@ -264,7 +274,10 @@ fn kept_master_key(data_dir: &Path) -> Result<Secret, RunError> {
         options.create(true).write(true).truncate(true).mode(0o600).open(&new).map_err(fault)?;
     writeln!(file, "{key}").and_then(|()| file.sync_all()).map_err(fault)?;
     std::fs::rename(&new, &path).map_err(fault)?;
-    tracing::warn!(file = shown, "no master key is configured: one was made and is kept in this file");
+    tracing::warn!(
+        file = shown,
+        "no master key is configured: one was made and is kept in this file"
+    );
     Ok(Secret::new(key))
 }
 

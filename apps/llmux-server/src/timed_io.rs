@@ -104,11 +104,8 @@ impl<T> TimedIo<T> {
                     self.waiting_since = None;
                 }
                 let since = *self.waiting_since.get_or_insert_with(Instant::now);
-                let limit = if self.head_begun.is_some() {
-                    self.timeouts.read
-                } else {
-                    self.timeouts.idle
-                };
+                let limit =
+                    if self.head_begun.is_some() { self.timeouts.read } else { self.timeouts.idle };
                 let deadline = since + limit;
                 if deadline <= Instant::now() {
                     return Poll::Ready(());
@@ -149,7 +146,11 @@ impl<T: AsyncRead + Unpin> AsyncRead for TimedIo<T> {
 
 impl<T: AsyncWrite + Unpin> TimedIo<T> {
     /// Gives a write that is blocked a limited time.
-    fn timed<R>(&mut self, context: &mut Context<'_>, result: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
+    fn timed<R>(
+        &mut self,
+        context: &mut Context<'_>,
+        result: Poll<io::Result<R>>,
+    ) -> Poll<io::Result<R>> {
         if result.is_ready() {
             self.write_timer = None;
             return result;

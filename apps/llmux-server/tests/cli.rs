@@ -37,21 +37,14 @@ fn data(name: &str) -> String {
 #[test]
 fn check_without_any_configuration_is_ok() {
     let output = llmux(&Folder::new("check-none"), &["check"], &[]);
-    assert_eq!(
-        (output.status.code(), text(&output.stdout)),
-        (Some(0), "configuration ok\n")
-    );
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), "configuration ok\n"));
 }
 
 #[test]
 fn check_accepts_the_promised_samples_and_lists_warnings() {
     let folder = Folder::new("check-samples");
     let file = data("promised-config-1.yaml");
-    let output = llmux(
-        &folder,
-        &["check", "--config", &file],
-        &[("OPENAI_API_KEY", "k")],
-    );
+    let output = llmux(&folder, &["check", "--config", &file], &[("OPENAI_API_KEY", "k")]);
     assert_eq!(
         text(&output.stdout),
         "warning: provider anthropic is disabled: ANTHROPIC_API_KEY is not set\n\
@@ -60,35 +53,18 @@ fn check_accepts_the_promised_samples_and_lists_warnings() {
     );
     assert_eq!(output.status.code(), Some(0));
     let file = data("promised-config-2.yaml");
-    let output = llmux(
-        &folder,
-        &["--config", &file, "check"],
-        &[("SILICONFLOW_API_KEY", "k")],
-    );
-    assert_eq!(
-        (output.status.code(), text(&output.stdout)),
-        (Some(0), "configuration ok\n")
-    );
-    let output = llmux(
-        &folder,
-        &["check"],
-        &[("SILICONFLOW_API_KEY", "k"), ("LLMUX_CONFIG", &file)],
-    );
-    assert_eq!(
-        (output.status.code(), text(&output.stdout)),
-        (Some(0), "configuration ok\n")
-    );
+    let output = llmux(&folder, &["--config", &file, "check"], &[("SILICONFLOW_API_KEY", "k")]);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), "configuration ok\n"));
+    let output =
+        llmux(&folder, &["check"], &[("SILICONFLOW_API_KEY", "k"), ("LLMUX_CONFIG", &file)]);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), "configuration ok\n"));
 }
 
 #[test]
 fn check_tells_all_problems_with_their_lines_and_ends_with_1() {
     let folder = Folder::new("check-problems");
     std::fs::write(folder.0.join("bad.yaml"), "server:\n  prot: 1\n  host: x\n").expect("writable");
-    let output = llmux(
-        &folder,
-        &["check", "--config", "bad.yaml", "--port", "0"],
-        &[],
-    );
+    let output = llmux(&folder, &["check", "--config", "bad.yaml", "--port", "0"], &[]);
     assert_eq!(
         text(&output.stdout),
         "server.prot (line 2): unknown key; did you mean `port`?\n\
@@ -96,29 +72,16 @@ fn check_tells_all_problems_with_their_lines_and_ends_with_1() {
          2 problems\n"
     );
     assert_eq!(output.status.code(), Some(1));
-    let output = llmux(
-        &folder,
-        &["check", "--config", "bad.yaml", "--host", "::1"],
-        &[],
-    );
-    assert!(
-        text(&output.stdout).ends_with("\n1 problem\n"),
-        "{output:?}"
-    );
+    let output = llmux(&folder, &["check", "--config", "bad.yaml", "--host", "::1"], &[]);
+    assert!(text(&output.stdout).ends_with("\n1 problem\n"), "{output:?}");
 }
 
 #[test]
 fn a_named_file_that_is_not_there_is_a_problem() {
     let folder = Folder::new("check-missing");
-    for arguments in [
-        ["check", "--config", "none.yaml"],
-        ["check", "--env-file", "none.env"],
-    ] {
+    for arguments in [["check", "--config", "none.yaml"], ["check", "--env-file", "none.env"]] {
         let output = llmux(&folder, &arguments, &[]);
-        assert!(
-            text(&output.stdout).contains(": cannot be read: "),
-            "{output:?}"
-        );
+        assert!(text(&output.stdout).contains(": cannot be read: "), "{output:?}");
         assert_eq!(output.status.code(), Some(1));
     }
 }
@@ -126,19 +89,12 @@ fn a_named_file_that_is_not_there_is_a_problem() {
 #[test]
 fn wrong_usage_ends_with_2() {
     let folder = Folder::new("usage");
-    for arguments in [
-        &["--frob"][..],
-        &["chekc"],
-        &["--port", "x"],
-        &["--port", "65536"],
-        &["check", "more"],
-    ] {
+    for arguments in
+        [&["--frob"][..], &["chekc"], &["--port", "x"], &["--port", "65536"], &["check", "more"]]
+    {
         let output = llmux(&folder, arguments, &[]);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
-        assert!(
-            output.stdout.is_empty() && !output.stderr.is_empty(),
-            "{output:?}"
-        );
+        assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{output:?}");
     }
 }
 
@@ -148,10 +104,7 @@ fn config_schema_prints_a_json_schema() {
     assert_eq!(output.status.code(), Some(0));
     let schema: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(schema["additionalProperties"], false);
-    assert_eq!(
-        schema["$defs"]["Server"]["properties"]["port"]["default"],
-        8080
-    );
+    assert_eq!(schema["$defs"]["Server"]["properties"]["port"]["default"], 8080);
 }
 
 #[test]
@@ -159,10 +112,7 @@ fn version_and_help_need_no_configuration() {
     let folder = Folder::new("version");
     let output = llmux(&folder, &["version"], &[("LLMUX_CONFIG", "none.yaml")]);
     let version = concat!("llmux-server ", env!("CARGO_PKG_VERSION"), "\n");
-    assert_eq!(
-        (output.status.code(), text(&output.stdout)),
-        (Some(0), version)
-    );
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), version));
     let output = llmux(&folder, &["--help"], &[]);
     assert_eq!(output.status.code(), Some(0));
     for word in [

@@ -226,7 +226,9 @@ mod tests {
         seen
     }
 
-    fn payloads(frames: &[Seen]) -> Vec<(Option<Vec<u8>>, Option<Vec<u8>>)> {
+    type Payload = (Option<Vec<u8>>, Option<Vec<u8>>);
+
+    fn payloads(frames: &[Seen]) -> Vec<Payload> {
         frames
             .iter()
             .map(|(_, event, data)| (event.clone(), data.clone()))

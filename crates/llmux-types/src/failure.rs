@@ -58,3 +58,17 @@ pub struct ErrorObject {
     /// A machine-readable code. A string nearly everywhere; some vendors send numbers.
     pub code: Option<Value>,
 }
+
+/// OpenAI's error envelope: `{"error": {...}}`.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct ErrorEnvelope<'a> {
+    /// What went wrong.
+    pub error: &'a ErrorObject,
+}
+
+impl ErrorEnvelope<'_> {
+    /// Returns the envelope as JSON text.
+    pub fn to_json(self) -> String {
+        serde_json::to_string(&self).expect("texts, numbers and nulls are always JSON")
+    }
+}

@@ -6,7 +6,7 @@ mod prices;
 mod secret;
 mod usage;
 
-pub use failure::{ErrorObject, FailureClass};
+pub use failure::{ErrorEnvelope, ErrorObject, FailureClass};
 pub use prices::{Capabilities, ModelInfo, lookup, model_info};
 pub use secret::Secret;
 pub use usage::Usage;

@@ -24,10 +24,7 @@ pub(super) fn messages(model: &str, stream: bool, content: &Content) -> Prepared
             ));
         }
         if !content.text.is_empty() {
-            blocks.push(format!(
-                r#"{{"type":"text","text":{}}}"#,
-                quote(&content.whole_text())
-            ));
+            blocks.push(format!(r#"{{"type":"text","text":{}}}"#, quote(&content.whole_text())));
         }
         blocks.extend(content.tools.iter().enumerate().map(|(number, tool)| {
             let (name, input) = (quote(&tool.name), tool.whole_arguments());
@@ -53,10 +50,7 @@ pub(super) fn messages(model: &str, stream: bool, content: &Content) -> Prepared
     if !content.reasoning.is_empty() {
         events.start(r#"{"type":"thinking","thinking":"","signature":""}"#);
         for piece in &content.reasoning {
-            events.delta(&format!(
-                r#"{{"type":"thinking_delta","thinking":{}}}"#,
-                quote(piece)
-            ));
+            events.delta(&format!(r#"{{"type":"thinking_delta","thinking":{}}}"#, quote(piece)));
         }
         events.delta(r#"{"type":"signature_delta","signature":"bW9jay1zaWduYXR1cmU="}"#);
         events.stop();
@@ -64,10 +58,7 @@ pub(super) fn messages(model: &str, stream: bool, content: &Content) -> Prepared
     if !content.text.is_empty() {
         events.start(r#"{"type":"text","text":""}"#);
         for piece in &content.text {
-            events.delta(&format!(
-                r#"{{"type":"text_delta","text":{}}}"#,
-                quote(piece)
-            ));
+            events.delta(&format!(r#"{{"type":"text_delta","text":{}}}"#, quote(piece)));
         }
         events.stop();
     }
@@ -113,19 +104,13 @@ impl Events {
 
     fn start(&mut self, block: &str) {
         let index = self.block;
-        self.push(
-            "content_block_start",
-            &format!(r#""index":{index},"content_block":{block}"#),
-        );
+        self.push("content_block_start", &format!(r#""index":{index},"content_block":{block}"#));
         self.ping();
     }
 
     fn delta(&mut self, delta: &str) {
         let index = self.block;
-        self.push(
-            "content_block_delta",
-            &format!(r#""index":{index},"delta":{delta}"#),
-        );
+        self.push("content_block_delta", &format!(r#""index":{index},"delta":{delta}"#));
     }
 
     fn stop(&mut self) {

@@ -40,10 +40,7 @@ impl Content {
         let mut tools: Vec<Tool> = reply
             .tool_calls
             .iter()
-            .map(|call| Tool {
-                name: call.name.clone(),
-                arguments: fragments(&call.arguments),
-            })
+            .map(|call| Tool { name: call.name.clone(), arguments: fragments(&call.arguments) })
             .collect();
         if tools.is_empty() && reply.text.is_none() {
             tools.extend(forced_tool(endpoint, look));
@@ -58,11 +55,7 @@ impl Content {
         };
         let prompt_tokens = prompt_tokens(call, look);
         Self {
-            reasoning: reply
-                .reasoning
-                .as_deref()
-                .map(|text| pieces(text, 0))
-                .unwrap_or_default(),
+            reasoning: reply.reasoning.as_deref().map(|text| pieces(text, 0)).unwrap_or_default(),
             text,
             tools,
             finish: reply.finish.unwrap_or(Finish::Stop),
@@ -141,10 +134,7 @@ fn pieces(text: &str, chunks: usize) -> Vec<String> {
 /// Cuts JSON into pieces of a dozen characters.
 fn fragments(json: &str) -> Vec<String> {
     let characters: Vec<char> = json.chars().collect();
-    characters
-        .chunks(JSON_PIECE)
-        .map(|piece| piece.iter().collect())
-        .collect()
+    characters.chunks(JSON_PIECE).map(|piece| piece.iter().collect()).collect()
 }
 
 fn parsed(raw: Option<&RawValue>) -> Option<Value> {
@@ -160,20 +150,14 @@ fn forced_tool(endpoint: Endpoint, look: &Look<'_>) -> Option<Tool> {
     let name: Option<&str> = match endpoint {
         Endpoint::Chat | Endpoint::Responses => match choice["type"].as_str() {
             None if choice == "required" => None,
-            Some("function") => Some(
-                choice["function"]["name"]
-                    .as_str()
-                    .or(choice["name"].as_str())?,
-            ),
+            Some("function") => {
+                Some(choice["function"]["name"].as_str().or(choice["name"].as_str())?)
+            }
             Some("allowed_tools") => {
                 let allowed = choice.get("allowed_tools").unwrap_or(&choice);
                 (allowed["mode"] == "required").then_some(())?;
                 let tool = allowed["tools"].get(0)?;
-                Some(
-                    tool["function"]["name"]
-                        .as_str()
-                        .or(tool["name"].as_str())?,
-                )
+                Some(tool["function"]["name"].as_str().or(tool["name"].as_str())?)
             }
             _ => return None,
         },
@@ -192,14 +176,10 @@ fn forced_tool(endpoint: Endpoint, look: &Look<'_>) -> Option<Tool> {
         _ => return None,
     };
     let functions = tools.iter().flat_map(functions);
-    let (name, schema) = functions
-        .into_iter()
-        .find(|(known, _)| name.is_none_or(|name| name == *known))?;
+    let (name, schema) =
+        functions.into_iter().find(|(known, _)| name.is_none_or(|name| name == *known))?;
     let arguments = sample::instance(schema);
-    Some(Tool {
-        name: name.to_owned(),
-        arguments: fragments(&arguments.to_string()),
-    })
+    Some(Tool { name: name.to_owned(), arguments: fragments(&arguments.to_string()) })
 }
 
 /// Name and schema of each function in an entry of `tools`, in any dialect.
@@ -233,9 +213,7 @@ fn structured(endpoint: Endpoint, look: &Look<'_>) -> Option<Value> {
         },
         Endpoint::Generate | Endpoint::StreamGenerate { .. } => (
             wanted["responseMimeType"] == "application/json",
-            wanted
-                .get("responseJsonSchema")
-                .or(wanted.get("responseSchema")),
+            wanted.get("responseJsonSchema").or(wanted.get("responseSchema")),
         ),
         _ => (false, None),
     };
@@ -246,10 +224,7 @@ fn structured(endpoint: Endpoint, look: &Look<'_>) -> Option<Value> {
 }
 
 fn either<'v>(value: &'v Value, camel: &str, snake: &str) -> &'v Value {
-    value
-        .get(camel)
-        .or_else(|| value.get(snake))
-        .unwrap_or(&Value::Null)
+    value.get(camel).or_else(|| value.get(snake)).unwrap_or(&Value::Null)
 }
 
 #[cfg(test)]

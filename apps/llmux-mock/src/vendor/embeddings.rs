@@ -15,10 +15,7 @@ const MAX_DIMENSIONS: usize = 16_384;
 
 /// `POST embeddings`.
 pub(super) fn openai(model: &str, look: &Look<'_>, prompt_tokens: u64) -> Prepared {
-    let dimensions = look
-        .dimensions
-        .unwrap_or(OPENAI_DIMENSIONS)
-        .clamp(1, MAX_DIMENSIONS);
+    let dimensions = look.dimensions.unwrap_or(OPENAI_DIMENSIONS).clamp(1, MAX_DIMENSIONS);
     let base64 = look.encoding_format.as_deref() == Some("base64");
     let data: Vec<String> = inputs(look.input)
         .iter()
@@ -26,10 +23,7 @@ pub(super) fn openai(model: &str, look: &Look<'_>, prompt_tokens: u64) -> Prepar
         .map(|(index, input)| {
             let vector = vector(&input.to_string(), dimensions);
             let embedding = if base64 {
-                let bytes: Vec<u8> = vector
-                    .iter()
-                    .flat_map(|value| value.to_le_bytes())
-                    .collect();
+                let bytes: Vec<u8> = vector.iter().flat_map(|value| value.to_le_bytes()).collect();
                 quote(&encode_base64(&bytes))
             } else {
                 floats(&vector)
@@ -51,10 +45,7 @@ pub(super) fn gemini(body: &[u8], batch: bool) -> Prepared {
         let dimensions = request["outputDimensionality"]
             .as_u64()
             .map_or(GEMINI_DIMENSIONS, |wanted| wanted as usize);
-        let vector = vector(
-            &request["content"].to_string(),
-            dimensions.clamp(1, MAX_DIMENSIONS),
-        );
+        let vector = vector(&request["content"].to_string(), dimensions.clamp(1, MAX_DIMENSIONS));
         format!(r#"{{"values":{}}}"#, floats(&vector))
     };
     Prepared::json(if batch {
@@ -114,9 +105,7 @@ pub(super) fn encode_base64(bytes: &[u8]) -> String {
         let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
         for letter in 0..4 {
             if letter <= group.len() {
-                text.push(char::from(
-                    LETTERS[(bits >> (18 - 6 * letter) & 63) as usize],
-                ));
+                text.push(char::from(LETTERS[(bits >> (18 - 6 * letter) & 63) as usize]));
             } else {
                 text.push('=');
             }
@@ -131,13 +120,8 @@ mod tests {
 
     #[test]
     fn base64_pads_like_the_standard() {
-        let cases = [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-        ];
+        let cases =
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")];
         for (plain, encoded) in cases {
             assert_eq!(encode_base64(plain.as_bytes()), encoded);
         }

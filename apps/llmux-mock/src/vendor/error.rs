@@ -22,23 +22,16 @@ pub(super) fn event(
 ) -> Bytes {
     let status = reply.status.filter(|status| *status >= 400);
     match dialect {
-        Dialect::Anthropic => format!(
-            "event: error\ndata: {}\n\n",
-            body(dialect, status.unwrap_or(529), reply)
-        )
-        .into(),
-        Dialect::Gemini => format!(
-            "data: {}\r\n\r\n",
-            body(dialect, status.unwrap_or(503), reply)
-        )
-        .into(),
+        Dialect::Anthropic => {
+            format!("event: error\ndata: {}\n\n", body(dialect, status.unwrap_or(529), reply))
+                .into()
+        }
+        Dialect::Gemini => {
+            format!("data: {}\r\n\r\n", body(dialect, status.unwrap_or(503), reply)).into()
+        }
         _ if endpoint == Endpoint::Responses => {
-            let message = quote(
-                reply
-                    .message
-                    .as_deref()
-                    .unwrap_or("The mock failed here as scripted."),
-            );
+            let message =
+                quote(reply.message.as_deref().unwrap_or("The mock failed here as scripted."));
             let code = quote(reply.code.as_deref().unwrap_or("server_error"));
             format!(
                 "event: error\ndata: {{\"type\":\"error\",\"code\":{code},\"message\":{message},\"param\":null,\
@@ -47,11 +40,7 @@ pub(super) fn event(
             .into()
         }
         // In a stream Azure's errors look like OpenAI's.
-        _ => format!(
-            "data: {}\n\n",
-            body(Dialect::OpenAi, status.unwrap_or(500), reply)
-        )
-        .into(),
+        _ => format!("data: {}\n\n", body(Dialect::OpenAi, status.unwrap_or(500), reply)).into(),
     }
 }
 
@@ -92,11 +81,7 @@ fn body(dialect: Dialect, status: u16, reply: &Reply) -> String {
 
 /// Google tells in the body how long to wait.
 fn retry_info(reply: &Reply) -> String {
-    match reply
-        .headers
-        .iter()
-        .find(|(name, _)| name.eq_ignore_ascii_case("retry-after"))
-    {
+    match reply.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("retry-after")) {
         Some((_, seconds)) => {
             let delay = quote(&format!("{seconds}s"));
             format!(

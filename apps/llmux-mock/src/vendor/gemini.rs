@@ -26,45 +26,17 @@ pub(super) fn generate(model: &str, content: &Content) -> Prepared {
 pub(super) fn stream(model: &str, sse: bool, content: &Content) -> Prepared {
     let mut responses = Vec::new();
     for (index, piece) in content.reasoning.iter().enumerate() {
-        responses.push(response(
-            model,
-            content,
-            &[thought(piece)],
-            false,
-            index as u64 + 1,
-            0,
-        ));
+        responses.push(response(model, content, &[thought(piece)], false, index as u64 + 1, 0));
     }
     let (thoughts, candidates) = counts(content);
     for (index, piece) in content.text.iter().enumerate() {
-        responses.push(response(
-            model,
-            content,
-            &[text(piece)],
-            false,
-            thoughts,
-            index as u64 + 1,
-        ));
+        responses.push(response(model, content, &[text(piece)], false, thoughts, index as u64 + 1));
     }
     if !content.tools.is_empty() {
-        responses.push(response(
-            model,
-            content,
-            &calls(content),
-            false,
-            thoughts,
-            candidates,
-        ));
+        responses.push(response(model, content, &calls(content), false, thoughts, candidates));
     }
     // As the vendor's newer models: the reason comes last, with an empty part.
-    responses.push(response(
-        model,
-        content,
-        &[text("")],
-        true,
-        thoughts,
-        candidates,
-    ));
+    responses.push(response(model, content, &[text("")], true, thoughts, candidates));
     if sse {
         let events = responses
             .into_iter()
@@ -107,16 +79,9 @@ fn calls(content: &Content) -> Vec<String> {
         .enumerate()
         .map(|(number, tool)| {
             let (name, arguments) = (quote(&tool.name), tool.whole_arguments());
-            let arguments = if arguments.is_empty() {
-                "{}"
-            } else {
-                &arguments
-            };
-            let signature = if number == 0 {
-                r#","thoughtSignature":"bW9jay1zaWduYXR1cmU=""#
-            } else {
-                ""
-            };
+            let arguments = if arguments.is_empty() { "{}" } else { &arguments };
+            let signature =
+                if number == 0 { r#","thoughtSignature":"bW9jay1zaWduYXR1cmU=""# } else { "" };
             format!(r#"{{"functionCall":{{"name":{name},"args":{arguments}}}{signature}}}"#)
         })
         .collect()
@@ -139,11 +104,7 @@ fn response(
     let prompt = content.prompt_tokens;
     // Counts of 0 are left out.
     let count = |name: &str, tokens: u64| {
-        if tokens > 0 {
-            format!(r#","{name}":{tokens}"#)
-        } else {
-            String::new()
-        }
+        if tokens > 0 { format!(r#","{name}":{tokens}"#) } else { String::new() }
     };
     format!(
         r#"{{"candidates":[{{"content":{{"parts":[{}],"role":"model"}}{finish},"index":0}}],"usageMetadata":{{"promptTokenCount":{prompt}{},"totalTokenCount":{}{},"promptTokensDetails":[{{"modality":"TEXT","tokenCount":{prompt}}}]{}}},"modelVersion":{},"responseId":"mock-response"}}"#,

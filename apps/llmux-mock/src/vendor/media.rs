@@ -31,10 +31,7 @@ const CATEGORIES: [&str; 13] = [
 
 /// `GET models` and `GET models/{id}`.
 pub(super) fn models(dialect: Dialect, created: u64, path: &str) -> Prepared {
-    let one = path
-        .split_once("/models/")
-        .map(|(_, id)| id)
-        .filter(|id| !id.is_empty());
+    let one = path.split_once("/models/").map(|(_, id)| id).filter(|id| !id.is_empty());
     let model = |id: &str| {
         let id = quote(id);
         match dialect {
@@ -68,10 +65,8 @@ pub(super) fn models(dialect: Dialect, created: u64, path: &str) -> Prepared {
 /// `POST moderations`: nothing is ever flagged.
 pub(super) fn moderations(model: &str, look: &Look<'_>) -> Prepared {
     let each = |value: &str| -> String {
-        let fields: Vec<String> = CATEGORIES
-            .iter()
-            .map(|name| format!(r#""{name}":{value}"#))
-            .collect();
+        let fields: Vec<String> =
+            CATEGORIES.iter().map(|name| format!(r#""{name}":{value}"#)).collect();
         format!("{{{}}}", fields.join(","))
     };
     let result = format!(
@@ -175,7 +170,5 @@ fn field<'a>(body: &'a [u8], name: &str) -> Option<&'a str> {
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack
-        .windows(needle.len())
-        .position(|window| window == needle)
+    haystack.windows(needle.len()).position(|window| window == needle)
 }

@@ -141,10 +141,7 @@ struct StreamOptions {
 
 impl Look<'_> {
     fn include_usage(&self) -> bool {
-        self.stream_options
-            .as_ref()
-            .and_then(|options| options.include_usage)
-            .unwrap_or(false)
+        self.stream_options.as_ref().and_then(|options| options.include_usage).unwrap_or(false)
     }
 
     /// Whether the answer is more than the standing text.
@@ -156,11 +153,7 @@ impl Look<'_> {
 impl Prepared {
     fn whole(content_type: &'static str, body: impl Into<Bytes>) -> Self {
         let whole = body.into();
-        let events = if whole.is_empty() {
-            Vec::new()
-        } else {
-            vec![whole.clone()]
-        };
+        let events = if whole.is_empty() { Vec::new() } else { vec![whole.clone()] };
         Self {
             status: StatusCode::OK,
             content_type,
@@ -236,10 +229,7 @@ pub(crate) fn scripted_answer(state: &State, call: &Call<'_>, reply: &Reply) -> 
         .status
         .map(|status| StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
     let mut answer = if let Some(pieces) = &reply.events {
-        Prepared::stream(
-            EVENT_STREAM,
-            pieces.iter().map(|piece| piece.bytes.clone()).collect(),
-        )
+        Prepared::stream(EVENT_STREAM, pieces.iter().map(|piece| piece.bytes.clone()).collect())
     } else if let Some(body) = &reply.body {
         Prepared::json(body.clone())
     } else if reply.garbage == Some(Garbage::Body) {
@@ -282,20 +272,14 @@ fn route(call: &Call<'_>) -> (Endpoint, Dialect) {
     let post = call.method == Method::POST;
     let azure = path.contains("/openai/deployments/")
         || path.trim_start_matches('/').starts_with("openai/");
-    let openai = if azure {
-        Dialect::Azure
-    } else {
-        Dialect::OpenAi
-    };
+    let openai = if azure { Dialect::Azure } else { Dialect::OpenAi };
     let last = path.rsplit('/').next().unwrap_or_default();
     if let Some((_, action)) = last.split_once(':') {
         let endpoint = match action {
             "generateContent" if post => Endpoint::Generate,
             "streamGenerateContent" if post => {
                 let query = call.uri.query().unwrap_or_default();
-                Endpoint::StreamGenerate {
-                    sse: query.split('&').any(|pair| pair == "alt=sse"),
-                }
+                Endpoint::StreamGenerate { sse: query.split('&').any(|pair| pair == "alt=sse") }
             }
             "embedContent" if post => Endpoint::EmbedContent,
             "batchEmbedContents" if post => Endpoint::BatchEmbed,
@@ -343,21 +327,11 @@ fn route(call: &Call<'_>) -> (Endpoint, Dialect) {
         Endpoint::Unknown
     };
     let anthropic = endpoint == Endpoint::Unknown && call.headers.contains_key("anthropic-version");
-    (
-        endpoint,
-        if anthropic {
-            Dialect::Anthropic
-        } else {
-            openai
-        },
-    )
+    (endpoint, if anthropic { Dialect::Anthropic } else { openai })
 }
 
 fn look<'a>(endpoint: Endpoint, dialect: Dialect, call: &Call<'a>) -> Result<Look<'a>, Prepared> {
-    if matches!(
-        endpoint,
-        Endpoint::Models | Endpoint::Transcription | Endpoint::Unknown
-    ) {
+    if matches!(endpoint, Endpoint::Models | Endpoint::Transcription | Endpoint::Unknown) {
         return Ok(Look::default());
     }
     serde_json::from_slice(call.body).map_err(|problem| {
@@ -374,26 +348,18 @@ fn model(endpoint: Endpoint, call: &Call<'_>, look: &Look<'_>) -> String {
         Endpoint::Generate
         | Endpoint::StreamGenerate { .. }
         | Endpoint::EmbedContent
-        | Endpoint::BatchEmbed => path
-            .rsplit('/')
-            .next()
-            .and_then(|last| last.split(':').next()),
-        _ if look.model.is_none() => path
-            .split_once("/deployments/")
-            .and_then(|(_, rest)| rest.split('/').next()),
+        | Endpoint::BatchEmbed => path.rsplit('/').next().and_then(|last| last.split(':').next()),
+        _ if look.model.is_none() => {
+            path.split_once("/deployments/").and_then(|(_, rest)| rest.split('/').next())
+        }
         _ => None,
     };
-    in_path
-        .or(look.model.as_deref())
-        .unwrap_or("mock")
-        .to_owned()
+    in_path.or(look.model.as_deref()).unwrap_or("mock").to_owned()
 }
 
 fn choices(endpoint: Endpoint, look: &Look<'_>) -> usize {
     let prompts = match endpoint {
-        Endpoint::Completions => look
-            .prompt
-            .map_or(1, |prompt| embeddings::count(prompt).max(1)),
+        Endpoint::Completions => look.prompt.map_or(1, |prompt| embeddings::count(prompt).max(1)),
         _ => 1,
     };
     look.n.unwrap_or(1).clamp(1, 128) * prompts
@@ -402,11 +368,7 @@ fn choices(endpoint: Endpoint, look: &Look<'_>) -> usize {
 /// Every four bytes of the conversation's JSON text are a token. Streaming or not, and which model, makes no difference.
 fn prompt_tokens(call: &Call<'_>, look: &Look<'_>) -> u64 {
     let parts = [look.messages, look.input, look.prompt, look.system];
-    let bytes: usize = parts
-        .into_iter()
-        .flatten()
-        .map(|part| part.get().len())
-        .sum();
+    let bytes: usize = parts.into_iter().flatten().map(|part| part.get().len()).sum();
     (if bytes == 0 { call.body.len() } else { bytes } as u64 / 4).max(1)
 }
 
@@ -422,26 +384,17 @@ fn make(
     let stream = look.stream == Some(true);
     let content = || Content::new(&state.options, endpoint, call, look, reply);
     let answer = match endpoint {
-        Endpoint::Chat => openai::chat(
-            &model,
-            state.created,
-            stream,
-            look.include_usage(),
-            &content(),
-        ),
-        Endpoint::Completions => openai::completions(
-            &model,
-            state.created,
-            stream,
-            look.include_usage(),
-            &content(),
-        ),
+        Endpoint::Chat => {
+            openai::chat(&model, state.created, stream, look.include_usage(), &content())
+        }
+        Endpoint::Completions => {
+            openai::completions(&model, state.created, stream, look.include_usage(), &content())
+        }
         Endpoint::Responses => responses::answer(&model, state.created, stream, &content()),
         Endpoint::Messages => anthropic::messages(&model, stream, &content()),
-        Endpoint::CountTokens => Prepared::json(format!(
-            r#"{{"input_tokens":{}}}"#,
-            prompt_tokens(call, look)
-        )),
+        Endpoint::CountTokens => {
+            Prepared::json(format!(r#"{{"input_tokens":{}}}"#, prompt_tokens(call, look)))
+        }
         Endpoint::Generate => gemini::generate(&model, &content()),
         Endpoint::StreamGenerate { sse } => gemini::stream(&model, sse, &content()),
         Endpoint::Embeddings => embeddings::openai(&model, look, prompt_tokens(call, look)),

@@ -34,11 +34,7 @@ pub(super) fn chat(
     let head = format!(
         r#"data: {{"id":"chatcmpl-mock","object":"chat.completion.chunk","created":{created},"model":{model},"service_tier":"default","system_fingerprint":"fp_mock","choices":["#
     );
-    let tail = if include_usage {
-        "],\"usage\":null}\n\n"
-    } else {
-        "]}\n\n"
-    };
+    let tail = if include_usage { "],\"usage\":null}\n\n" } else { "]}\n\n" };
     let chunk = |index: usize, delta: &str, finish: &str| {
         Bytes::from(format!(
             r#"{head}{{"index":{index},"delta":{delta},"logprobs":null,"finish_reason":{finish}}}{tail}"#
@@ -56,12 +52,7 @@ pub(super) fn chat(
             .iter()
             .map(|piece| format!(r#"{{"reasoning_content":{}}}"#, quote(piece))),
     );
-    deltas.extend(
-        content
-            .text
-            .iter()
-            .map(|piece| format!(r#"{{"content":{}}}"#, quote(piece))),
-    );
+    deltas.extend(content.text.iter().map(|piece| format!(r#"{{"content":{}}}"#, quote(piece))));
     for delta in &deltas {
         events.extend((0..content.choices).map(|index| chunk(index, delta, "null")));
     }
@@ -98,10 +89,7 @@ fn message(content: &Content, index: usize) -> String {
     let reasoning = if content.reasoning.is_empty() {
         String::new()
     } else {
-        format!(
-            r#","reasoning_content":{}"#,
-            quote(&content.whole_reasoning())
-        )
+        format!(r#","reasoning_content":{}"#, quote(&content.whole_reasoning()))
     };
     let calls: Vec<String> = content
         .tools
@@ -165,9 +153,8 @@ pub(super) fn completions(
     };
     if !stream {
         let text = content.whole_text();
-        let choices: Vec<String> = (0..content.choices)
-            .map(|index| choice(index, &text, finish))
-            .collect();
+        let choices: Vec<String> =
+            (0..content.choices).map(|index| choice(index, &text, finish)).collect();
         return Prepared::json(format!(
             r#"{{"id":"cmpl-mock","object":"text_completion","created":{created},"model":{model},"choices":[{}],"usage":{usage}}}"#,
             choices.join(",")

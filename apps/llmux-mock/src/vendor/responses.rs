@@ -10,11 +10,8 @@ use crate::reply::Finish;
 pub(super) fn answer(model: &str, created: u64, stream: bool, content: &Content) -> Prepared {
     let model = quote(model);
     let response = |status: &str, output: &str, usage: &str| {
-        let completed_at = if status == "completed" {
-            created.to_string()
-        } else {
-            "null".to_owned()
-        };
+        let completed_at =
+            if status == "completed" { created.to_string() } else { "null".to_owned() };
         let details = match content.finish {
             _ if status != "incomplete" => "null",
             Finish::ContentFilter => r#"{"reason":"content_filter"}"#,
@@ -24,11 +21,7 @@ pub(super) fn answer(model: &str, created: u64, stream: bool, content: &Content)
             r#"{{"id":"resp_mock","object":"response","created_at":{created},"status":"{status}","background":false,"completed_at":{completed_at},"error":null,"incomplete_details":{details},"instructions":null,"max_output_tokens":null,"model":{model},"output":[{output}],"parallel_tool_calls":true,"previous_response_id":null,"reasoning":{{"effort":null,"summary":null}},"service_tier":"default","store":false,"temperature":1.0,"text":{{"format":{{"type":"text"}},"verbosity":"medium"}},"tool_choice":"auto","tools":[],"top_logprobs":0,"top_p":1.0,"truncation":"disabled","usage":{usage},"user":null,"metadata":{{}}}}"#
         )
     };
-    let status = if content.finish == Finish::Stop {
-        "completed"
-    } else {
-        "incomplete"
-    };
+    let status = if content.finish == Finish::Stop { "completed" } else { "incomplete" };
     let items = Item::all(content, status);
     let output: Vec<&str> = items.iter().map(|item| item.done.as_str()).collect();
     let last = response(status, &output.join(","), &usage(content));
@@ -43,17 +36,12 @@ pub(super) fn answer(model: &str, created: u64, stream: bool, content: &Content)
         let at = format!(r#""output_index":{index},"item":"#);
         events.push("response.output_item.added", &format!("{at}{}", item.added));
         for (name, fields) in &item.events {
-            events.push(
-                name,
-                &format!(r#""item_id":"{}","output_index":{index},{fields}"#, item.id),
-            );
+            events
+                .push(name, &format!(r#""item_id":"{}","output_index":{index},{fields}"#, item.id));
         }
         events.push("response.output_item.done", &format!("{at}{}", item.done));
     }
-    events.push(
-        &format!("response.{status}"),
-        &format!(r#""response":{last}"#),
-    );
+    events.push(&format!("response.{status}"), &format!(r#""response":{last}"#));
     Prepared::stream(EVENT_STREAM, events.0)
 }
 
@@ -131,20 +119,14 @@ impl Item {
         events.extend(content.text.iter().map(|piece| {
             (
                 "response.output_text.delta",
-                format!(
-                    r#""content_index":0,"delta":{},"logprobs":[]"#,
-                    quote(piece)
-                ),
+                format!(r#""content_index":0,"delta":{},"logprobs":[]"#, quote(piece)),
             )
         }));
         events.push((
             "response.output_text.done",
             format!(r#""content_index":0,"text":{whole},"logprobs":[]"#),
         ));
-        events.push((
-            "response.content_part.done",
-            format!(r#""content_index":0,"part":{part}"#),
-        ));
+        events.push(("response.content_part.done", format!(r#""content_index":0,"part":{part}"#)));
         let item = |status: &str, parts: &str| {
             format!(
                 r#"{{"id":"msg_mock","type":"message","status":"{status}","content":[{parts}],"role":"assistant"}}"#
@@ -165,16 +147,10 @@ impl Item {
             .arguments
             .iter()
             .map(|piece| {
-                (
-                    "response.function_call_arguments.delta",
-                    format!(r#""delta":{}"#, quote(piece)),
-                )
+                ("response.function_call_arguments.delta", format!(r#""delta":{}"#, quote(piece)))
             })
             .collect();
-        events.push((
-            "response.function_call_arguments.done",
-            format!(r#""arguments":{whole}"#),
-        ));
+        events.push(("response.function_call_arguments.done", format!(r#""arguments":{whole}"#)));
         let item = |status: &str, arguments: &str| {
             format!(
                 r#"{{"id":"fc_mock_{number}","type":"function_call","status":"{status}","arguments":{arguments},"call_id":"call_mock_{number}","name":{name}}}"#

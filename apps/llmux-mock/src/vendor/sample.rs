@@ -7,11 +7,7 @@ const DEPTH: usize = 16;
 
 /// Makes a value that fits `schema`, for the usual keywords.
 pub(super) fn instance(schema: &Value) -> Value {
-    if schema.is_null() {
-        json!({})
-    } else {
-        value(schema, schema, DEPTH)
-    }
+    if schema.is_null() { json!({}) } else { value(schema, schema, DEPTH) }
 }
 
 fn value(schema: &Value, root: &Value, depth: usize) -> Value {
@@ -19,9 +15,7 @@ fn value(schema: &Value, root: &Value, depth: usize) -> Value {
         return Value::Null;
     };
     if let Some(target) = schema["$ref"].as_str() {
-        let target = target
-            .strip_prefix('#')
-            .and_then(|pointer| root.pointer(pointer));
+        let target = target.strip_prefix('#').and_then(|pointer| root.pointer(pointer));
         return target.map_or(Value::Null, |target| value(target, root, depth));
     }
     for key in ["const", "default"] {
@@ -45,9 +39,7 @@ fn value(schema: &Value, root: &Value, depth: usize) -> Value {
         "object" => object(schema, root, depth),
         "array" => {
             let count = schema["minItems"].as_u64().unwrap_or(1).min(100);
-            (0..count)
-                .map(|_| value(&schema["items"], root, depth))
-                .collect()
+            (0..count).map(|_| value(&schema["items"], root, depth)).collect()
         }
         "string" => string(schema),
         "integer" => json!(schema["minimum"].as_i64().unwrap_or(1)),

@@ -52,15 +52,10 @@ impl Check<'_> {
     /// Tells whether the key, or what it stands in, had a problem or an unset variable before.
     pub(super) fn is_known_bad(&self, path: &str) -> bool {
         let covers = |outer: &str| {
-            path.strip_prefix(outer)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            path.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         };
         self.problems.iter().any(|problem| covers(&problem.path))
-            || self
-                .unset
-                .values()
-                .flatten()
-                .any(|unset| covers(&unset.path))
+            || self.unset.values().flatten().any(|unset| covers(&unset.path))
     }
 
     pub(super) fn is_given(&self, path: &str) -> bool {
@@ -107,9 +102,7 @@ pub(super) fn check(
     let changed = changed(config);
     refuse_unavailable(&mut check, &changed);
     warn_of_no_effect(&mut check, &changed);
-    let data_dir = environment
-        .get("LLMUX_DATA_DIR")
-        .filter(|path| !path.is_empty());
+    let data_dir = environment.get("LLMUX_DATA_DIR").filter(|path| !path.is_empty());
     let settings = Settings {
         server,
         auth,
@@ -130,16 +123,10 @@ pub(super) fn check(
                 file::LogFormat::Text => LogFormat::Text,
             },
         },
-        data_dir: sources
-            .working_dir
-            .join(data_dir.map_or("data", String::as_str)),
+        data_dir: sources.working_dir.join(data_dir.map_or("data", String::as_str)),
         warnings: check.warnings,
     };
-    if check.problems.is_empty() {
-        Ok(settings)
-    } else {
-        Err(sorted(check.problems))
-    }
+    if check.problems.is_empty() { Ok(settings) } else { Err(sorted(check.problems)) }
 }
 
 /// Returns the text that an enumeration's value has in the file.
@@ -177,10 +164,7 @@ fn check_server(check: &mut Check<'_>, working_dir: &Path) -> Server {
     }
     let mut trusted_proxies = Vec::new();
     for (index, text) in config.trusted_proxies.iter().enumerate() {
-        match text
-            .parse::<IpNet>()
-            .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-        {
+        match text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)) {
             Ok(network) => trusted_proxies.push(network),
             Err(_) if check.is_known_bad(&format!("server.trusted_proxies[{index}]")) => {}
             Err(_) => {
@@ -225,10 +209,7 @@ fn check_tls(check: &mut Check<'_>, working_dir: &Path) -> Option<Tls> {
     };
     let cert = file("cert", &config.cert, &config.key);
     let key = file("key", &config.key, &config.cert);
-    Some(Tls {
-        cert: cert?,
-        key: key?,
-    })
+    Some(Tls { cert: cert?, key: key? })
 }
 
 fn check_auth(check: &mut Check<'_>, host: IpAddr) -> Auth {
@@ -255,10 +236,7 @@ fn check_auth(check: &mut Check<'_>, host: IpAddr) -> Auth {
             master_key.is_some() || database_reason(check.config).is_some() || !host.is_loopback()
         }
     };
-    Auth {
-        data_plane_needs_key,
-        master_key,
-    }
+    Auth { data_plane_needs_key, master_key }
 }
 
 fn check_routing(check: &mut Check<'_>, providers: &[Provider]) -> Routing {
@@ -266,11 +244,7 @@ fn check_routing(check: &mut Check<'_>, providers: &[Provider]) -> Routing {
     let mut default_provider =
         Some(config.default_provider.clone()).filter(|name| !name.is_empty());
     if let Some(name) = &default_provider {
-        let known = check
-            .config
-            .providers
-            .iter()
-            .map(|provider| provider.name.as_str());
+        let known = check.config.providers.iter().map(|provider| provider.name.as_str());
         if !known.clone().any(|known| known == name) {
             let suggestion = nearest(name, known);
             check.problem(
@@ -309,10 +283,9 @@ fn database_reason(config: &FileConfig) -> Option<&'static str> {
 /// Returns the paths of all keys, but those of providers and secrets, that differ from their default.
 fn changed(config: &FileConfig) -> Vec<String> {
     let mut changed = Vec::new();
-    if let (Ok(ours), Ok(default)) = (
-        serde_json::to_value(config),
-        serde_json::to_value(FileConfig::default()),
-    ) {
+    if let (Ok(ours), Ok(default)) =
+        (serde_json::to_value(config), serde_json::to_value(FileConfig::default()))
+    {
         compare(&ours, &default, "", &mut changed);
     }
     changed
@@ -410,10 +383,7 @@ fn warn_of_no_effect(check: &mut Check<'_>, changed: &[String]) {
             for (key, given) in [
                 ("tags", !model.tags.is_empty()),
                 ("input_cost_per_token", model.input_cost_per_token.is_some()),
-                (
-                    "output_cost_per_token",
-                    model.output_cost_per_token.is_some(),
-                ),
+                ("output_cost_per_token", model.output_cost_per_token.is_some()),
             ] {
                 if given {
                     keys.push(format!("{path}.models[{index}].{key}"));
@@ -422,9 +392,8 @@ fn warn_of_no_effect(check: &mut Check<'_>, changed: &[String]) {
         }
     }
     if !keys.is_empty() {
-        check.warnings.push(format!(
-            "these keys have no effect in this version: {}",
-            keys.join(", ")
-        ));
+        check
+            .warnings
+            .push(format!("these keys have no effect in this version: {}", keys.join(", ")));
     }
 }

@@ -88,11 +88,7 @@ fn parse(text: &str) -> Result<BTreeMap<String, String>, Vec<(u32, &'static str)
             Err(message) => bad.push((number, message)),
         }
     }
-    if bad.is_empty() {
-        Ok(variables)
-    } else {
-        Err(bad)
-    }
+    if bad.is_empty() { Ok(variables) } else { Err(bad) }
 }
 
 fn unquote(value: &str) -> Result<String, &'static str> {
@@ -120,11 +116,7 @@ fn unquote(value: &str) -> Result<String, &'static str> {
         (text, chars.as_str())
     } else {
         let comment = value.find(" #").or_else(|| value.find("\t#"));
-        let end = if value.starts_with('#') {
-            0
-        } else {
-            comment.unwrap_or(value.len())
-        };
+        let end = if value.starts_with('#') { 0 } else { comment.unwrap_or(value.len()) };
         return Ok(value[..end].trim_end().to_owned());
     };
     let rest = rest.trim_start();
@@ -140,16 +132,10 @@ pub(super) fn low(environment: &BTreeMap<String, String>) -> Node {
     let mut node = Node::map(Vec::new());
     for (name, path) in LOW {
         if let Some(value) = environment.get(*name).filter(|value| !value.is_empty()) {
-            let value = if *name == "LOG_LEVEL" {
-                value.to_ascii_lowercase()
-            } else {
-                value.clone()
-            };
+            let value =
+                if *name == "LOG_LEVEL" { value.to_ascii_lowercase() } else { value.clone() };
             let path: Vec<String> = path.iter().map(|key| (*key).to_owned()).collect();
-            node.set(
-                &path,
-                Node::literal(value, Origin::Named((*name).to_owned())),
-            );
+            node.set(&path, Node::literal(value, Origin::Named((*name).to_owned())));
         }
     }
     node
@@ -169,10 +155,7 @@ pub(super) fn overrides(
     environment: &BTreeMap<String, String>,
     problems: &mut Vec<Problem>,
 ) -> Overrides {
-    let mut overrides = Overrides {
-        keys: Node::map(Vec::new()),
-        providers: BTreeMap::new(),
-    };
+    let mut overrides = Overrides { keys: Node::map(Vec::new()), providers: BTreeMap::new() };
     for (name, value) in environment {
         let Some(rest) = name.strip_prefix("LLMUX_") else {
             continue;
@@ -201,9 +184,7 @@ pub(super) fn overrides(
                     problems.push(Problem::new(name.clone(), &Origin::Unknown, message));
                 } else {
                     let provider = overrides.providers.entry(provider.clone());
-                    provider
-                        .or_insert_with(|| Node::map(Vec::new()))
-                        .set(key, node);
+                    provider.or_insert_with(|| Node::map(Vec::new())).set(key, node);
                 }
             }
             [section] if section == "providers" => {
@@ -220,13 +201,7 @@ pub(super) fn overrides(
 pub(super) fn spelled(provider: &str) -> String {
     provider
         .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() {
-                c.to_ascii_lowercase()
-            } else {
-                '_'
-            }
-        })
+        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' })
         .collect()
 }
 
@@ -247,20 +222,12 @@ mod tests {
             ("A=x#y", "A", "x#y"),
             ("A=a b=c", "A", "a b=c"),
             ("A='a # $b \\n'", "A", "a # $b \\n"),
-            (
-                "A=\"a # \\\"b\\\" \\n\\\\ \\$ \\d\" # c",
-                "A",
-                "a # \"b\" \n\\ $ \\d",
-            ),
+            ("A=\"a # \\\"b\\\" \\n\\\\ \\$ \\d\" # c", "A", "a # \"b\" \n\\ $ \\d"),
             ("A=$B", "A", "$B"),
             ("\u{feff}A=x", "A", "x"),
         ] {
             let variables = parse(line).expect(line);
-            assert_eq!(
-                variables.get(name).map(String::as_str),
-                Some(value),
-                "{line}"
-            );
+            assert_eq!(variables.get(name).map(String::as_str), Some(value), "{line}");
         }
         assert!(parse("# A=x\n\n   \r\n").expect("comments").is_empty());
         assert_eq!(parse("A=1\r\nA=2\r\n").expect("twice")["A"], "2");
@@ -269,10 +236,7 @@ mod tests {
     #[test]
     fn bad_env_file_lines_are_told_with_their_number_and_without_their_text() {
         let bad = parse("A=1\nsecret\n1B=2\nC='x\nD=\"x\nE='x'y\n").expect_err("bad");
-        assert_eq!(
-            bad.iter().map(|(line, _)| *line).collect::<Vec<_>>(),
-            [2, 3, 4, 5, 6]
-        );
+        assert_eq!(bad.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [2, 3, 4, 5, 6]);
     }
 
     #[test]

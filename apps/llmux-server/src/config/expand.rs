@@ -42,9 +42,9 @@ pub(super) fn expand(
             expanded.text.push('$');
             rest = after;
         } else if let Some(inside) = after.strip_prefix('{') {
-            let (inside, after) = inside.split_once('}').ok_or(Failure::Syntax(
-                "`${` without `}`; a literal dollar is `$$`",
-            ))?;
+            let (inside, after) = inside
+                .split_once('}')
+                .ok_or(Failure::Syntax("`${` without `}`; a literal dollar is `$$`"))?;
             let (name, default) = match inside.split_once(':') {
                 Some((name, default)) => (name, Some(default)),
                 None => (inside, None),
@@ -71,19 +71,13 @@ pub(super) fn expand(
         }
     }
     expanded.text.push_str(rest);
-    if unset.is_empty() {
-        Ok(expanded)
-    } else {
-        Err(Failure::Unset(unset))
-    }
+    if unset.is_empty() { Ok(expanded) } else { Err(Failure::Unset(unset)) }
 }
 
 /// Tells whether `name` can be the name of a variable.
 pub(super) fn is_name(name: &str) -> bool {
     let mut bytes = name.bytes();
-    bytes
-        .next()
-        .is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
+    bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
@@ -119,11 +113,7 @@ mod tests {
             ("${ODD}", "a: b # ${A} $$\n- c"),
             ("", ""),
         ] {
-            assert_eq!(
-                expand(text, &environment()).expect(text).text,
-                wanted,
-                "{text}"
-            );
+            assert_eq!(expand(text, &environment()).expect(text).text, wanted, "{text}");
         }
     }
 
@@ -136,30 +126,20 @@ mod tests {
             ("${EMPTY}", false),
             ("", false),
         ] {
-            assert_eq!(
-                expand(text, &environment()).expect(text).used_default,
-                used,
-                "{text}"
-            );
+            assert_eq!(expand(text, &environment()).expect(text).used_default, used, "{text}");
         }
     }
 
     #[test]
     fn all_unset_variables_are_named() {
         let failure = expand("${X}${A}${Y}", &environment()).expect_err("unset");
-        assert_eq!(
-            failure,
-            Failure::Unset(vec!["X".to_owned(), "Y".to_owned()])
-        );
+        assert_eq!(failure, Failure::Unset(vec!["X".to_owned(), "Y".to_owned()]));
     }
 
     #[test]
     fn what_is_no_variable_is_refused() {
         for text in ["${A", "${}", "${1A}", "${A B}", "${a-b}", "${:x}"] {
-            assert!(
-                matches!(expand(text, &environment()), Err(Failure::Syntax(_))),
-                "{text}"
-            );
+            assert!(matches!(expand(text, &environment()), Err(Failure::Syntax(_))), "{text}");
         }
     }
 }

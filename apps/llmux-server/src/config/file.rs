@@ -406,11 +406,7 @@ pub(super) struct RateLimit {
 
 impl Default for RateLimit {
     fn default() -> Self {
-        Self {
-            requests_per_minute: None,
-            tokens_per_minute: None,
-            fail_open: true,
-        }
+        Self { requests_per_minute: None, tokens_per_minute: None, fail_open: true }
     }
 }
 
@@ -428,11 +424,7 @@ pub(super) struct Budget {
 
 impl Default for Budget {
     fn default() -> Self {
-        Self {
-            on_missing_price: OnMissingPrice::Allow,
-            assumed_output_tokens: 4096,
-            strict: false,
-        }
+        Self { on_missing_price: OnMissingPrice::Allow, assumed_output_tokens: 4096, strict: false }
     }
 }
 
@@ -456,10 +448,7 @@ pub(super) struct Spool {
 
 impl Default for Spool {
     fn default() -> Self {
-        Self {
-            max_bytes: Size::mebibytes(1024),
-            on_full: OnFull::Reject,
-        }
+        Self { max_bytes: Size::mebibytes(1024), on_full: OnFull::Reject }
     }
 }
 
@@ -475,10 +464,7 @@ pub(super) struct Stream {
 
 impl Default for Stream {
     fn default() -> Self {
-        Self {
-            keep_alive: Period::seconds(15),
-            include_usage: Toggle::Auto,
-        }
+        Self { keep_alive: Period::seconds(15), include_usage: Toggle::Auto }
     }
 }
 

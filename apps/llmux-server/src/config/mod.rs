@@ -71,11 +71,7 @@ impl Problem {
             }
             Origin::Unknown => None,
         };
-        Self {
-            path: path.into(),
-            line,
-            message,
-        }
+        Self { path: path.into(), line, message }
     }
 }
 
@@ -105,13 +101,7 @@ pub(crate) fn load(sources: &Sources) -> Result<Settings, Vec<Problem>> {
     };
     let mut warnings = Vec::new();
     let overrides = environment::overrides(&environment, &mut problems);
-    providers::complete(
-        &mut file,
-        &overrides,
-        &environment,
-        &mut warnings,
-        &mut problems,
-    );
+    providers::complete(&mut file, &overrides, &environment, &mut warnings, &mut problems);
     file.remove_overridden(&overrides.keys);
     let mut low = environment::low(&environment);
     low.remove_overridden(&overrides.keys);
@@ -162,13 +152,8 @@ fn allow_variables(schema: &mut serde_json::Value) {
         return;
     };
     for key in ["$defs", "properties"] {
-        let inner = object
-            .get_mut(key)
-            .and_then(serde_json::Value::as_object_mut);
-        inner
-            .into_iter()
-            .flat_map(|inner| inner.values_mut())
-            .for_each(allow_variables);
+        let inner = object.get_mut(key).and_then(serde_json::Value::as_object_mut);
+        inner.into_iter().flat_map(|inner| inner.values_mut()).for_each(allow_variables);
     }
     for key in ["items", "additionalProperties"] {
         object.get_mut(key).into_iter().for_each(allow_variables);
@@ -176,11 +161,7 @@ fn allow_variables(schema: &mut serde_json::Value) {
     let one_type = object.get("type").and_then(serde_json::Value::as_str);
     let free =
         matches!(one_type, Some("object" | "array" | "string")) && !object.contains_key("enum");
-    if free
-        || object
-            .keys()
-            .all(|key| !matches!(key.as_str(), "type" | "enum"))
-    {
+    if free || object.keys().all(|key| !matches!(key.as_str(), "type" | "enum")) {
         return;
     }
     let mut form = serde_json::Map::new();
@@ -199,53 +180,30 @@ fn sorted(mut problems: Vec<Problem>) -> Vec<Problem> {
 
 /// Returns the tree of the file that counts; an empty one when there is none.
 fn read_file(sources: &Sources, environment: &BTreeMap<String, String>) -> Result<Node, Problem> {
-    let named = environment
-        .get("LLMUX_CONFIG")
-        .filter(|path| !path.is_empty());
+    let named = environment.get("LLMUX_CONFIG").filter(|path| !path.is_empty());
     let named = sources.file.clone().or_else(|| named.map(PathBuf::from));
-    let path = sources
-        .working_dir
-        .join(named.as_deref().unwrap_or(Path::new(DEFAULT_FILE)));
-    let shown = named
-        .as_deref()
-        .unwrap_or(Path::new(DEFAULT_FILE))
-        .display()
-        .to_string();
+    let path = sources.working_dir.join(named.as_deref().unwrap_or(Path::new(DEFAULT_FILE)));
+    let shown = named.as_deref().unwrap_or(Path::new(DEFAULT_FILE)).display().to_string();
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
             return Ok(Node::map(Vec::new()));
         }
         Err(error) => {
-            return Err(Problem::new(
-                shown,
-                &Origin::Unknown,
-                format!("cannot be read: {error}"),
-            ));
+            return Err(Problem::new(shown, &Origin::Unknown, format!("cannot be read: {error}")));
         }
     };
     let Ok(text) = std::str::from_utf8(&bytes) else {
         return Err(Problem::new(shown, &Origin::Unknown, "is not UTF-8"));
     };
-    let is_toml = path
-        .extension()
-        .is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));
-    let tree = if is_toml {
-        node::toml(text)
-    } else {
-        node::yaml(text)
-    };
+    let is_toml = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));
+    let tree = if is_toml { node::toml(text) } else { node::yaml(text) };
     match tree {
         Ok(node) if matches!(node.value, Value::Map(_)) => Ok(node),
-        Ok(_) => Err(Problem::new(
-            shown,
-            &Origin::Unknown,
-            "expected sections and keys at the top",
-        )),
-        Err(problem) => Err(Problem {
-            path: shown,
-            ..problem
-        }),
+        Ok(_) => {
+            Err(Problem::new(shown, &Origin::Unknown, "expected sections and keys at the top"))
+        }
+        Err(problem) => Err(Problem { path: shown, ..problem }),
     }
 }
 
@@ -255,10 +213,7 @@ fn flags(sources: &Sources) -> Node {
     for (key, value) in [("host", sources.host.clone()), ("port", port)] {
         if let Some(value) = value {
             let path = ["server".to_owned(), key.to_owned()];
-            node.set(
-                &path,
-                Node::literal(value, Origin::Named(format!("--{key}"))),
-            );
+            node.set(&path, Node::literal(value, Origin::Named(format!("--{key}"))));
         }
     }
     node
@@ -267,9 +222,7 @@ fn flags(sources: &Sources) -> Node {
 /// Returns `; did you mean ...?` with the known word nearest to `word`, or nothing if none is near.
 fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
     let distance = |known: &str| strsim::osa_distance(&word.to_lowercase(), known);
-    let best = known
-        .map(|known| (distance(known), known))
-        .min_by_key(|(distance, _)| *distance);
+    let best = known.map(|known| (distance(known), known)).min_by_key(|(distance, _)| *distance);
     match best {
         Some((distance, known)) if distance <= 1.max(word.chars().count() / 3) => {
             format!("; did you mean `{known}`?")

@@ -51,17 +51,11 @@ pub(super) enum Origin {
 
 impl Node {
     pub(super) const fn map(entries: Vec<Entry>) -> Self {
-        Self {
-            value: Value::Map(entries),
-            origin: Origin::Unknown,
-        }
+        Self { value: Value::Map(entries), origin: Origin::Unknown }
     }
 
     pub(super) fn literal(text: impl Into<String>, origin: Origin) -> Self {
-        Self {
-            value: Value::Literal(text.into()),
-            origin,
-        }
+        Self { value: Value::Literal(text.into()), origin }
     }
 
     pub(super) fn entries(&self) -> &[Entry] {
@@ -72,10 +66,7 @@ impl Node {
     }
 
     pub(super) fn get(&self, key: &str) -> Option<&Self> {
-        self.entries()
-            .iter()
-            .find(|entry| entry.key == key)
-            .map(|entry| &entry.node)
+        self.entries().iter().find(|entry| entry.key == key).map(|entry| &entry.node)
     }
 
     /// Puts `node` under `path`, making maps on the way. What is not a map there gives way to one.
@@ -90,17 +81,14 @@ impl Node {
         let Value::Map(entries) = &mut self.value else {
             return;
         };
-        let index = entries
-            .iter()
-            .position(|entry| entry.key == *key)
-            .unwrap_or_else(|| {
-                entries.push(Entry {
-                    key: key.clone(),
-                    origin: node.origin.clone(),
-                    node: Self::map(Vec::new()),
-                });
-                entries.len() - 1
+        let index = entries.iter().position(|entry| entry.key == *key).unwrap_or_else(|| {
+            entries.push(Entry {
+                key: key.clone(),
+                origin: node.origin.clone(),
+                node: Self::map(Vec::new()),
             });
+            entries.len() - 1
+        });
         if let Some(entry) = entries.get_mut(index) {
             entry.node.set(rest, node);
         }
@@ -127,15 +115,9 @@ impl Node {
             return;
         };
         entries.retain_mut(|entry| match over.get(&entry.key) {
-            None
-            | Some(Self {
-                value: Value::Null, ..
-            }) => true,
+            None | Some(Self { value: Value::Null, .. }) => true,
             Some(other)
-                if matches!(
-                    (&entry.node.value, &other.value),
-                    (Value::Map(_), Value::Map(_))
-                ) =>
+                if matches!((&entry.node.value, &other.value), (Value::Map(_), Value::Map(_))) =>
             {
                 entry.node.remove_overridden(other);
                 true
@@ -158,11 +140,8 @@ fn problem(origin: Origin, message: impl Into<String>) -> Problem {
 /// # Errors
 /// Returns the first syntax error, or what else cannot be read, with its line.
 pub(super) fn yaml(text: &str) -> Result<Node, Problem> {
-    let mut reader = Yaml {
-        parser: Parser::new_from_str(text),
-        anchors: BTreeMap::new(),
-        nodes: 0,
-    };
+    let mut reader =
+        Yaml { parser: Parser::new_from_str(text), anchors: BTreeMap::new(), nodes: 0 };
     let mut root = None;
     loop {
         let (event, span) = reader.next()?;
@@ -176,10 +155,7 @@ pub(super) fn yaml(text: &str) -> Result<Node, Problem> {
         }
     }
     Ok(match root {
-        None
-        | Some(Node {
-            value: Value::Null, ..
-        }) => Node::map(Vec::new()),
+        None | Some(Node { value: Value::Null, .. }) => Node::map(Vec::new()),
         Some(node) => node,
     })
 }
@@ -220,14 +196,7 @@ impl<'a> Yaml<'a> {
                 let tagged_text = check_tag(tag.as_deref(), &origin)?;
                 let plain = style == ScalarStyle::Plain && !tagged_text;
                 let null = plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
-                (
-                    if null {
-                        Value::Null
-                    } else {
-                        Value::Scalar(text.into_owned())
-                    },
-                    anchor,
-                )
+                (if null { Value::Null } else { Value::Scalar(text.into_owned()) }, anchor)
             }
             Event::SequenceStart(anchor, tag) => {
                 check_tag(tag.as_deref(), &origin)?;
@@ -317,10 +286,7 @@ pub(super) fn toml(text: &str) -> Result<Node, Problem> {
         Ok(table) => toml_map(table.get_ref(), &at, 0),
         Err(error) => {
             let origin = error.span().map_or(Origin::Unknown, |span| at(span.start));
-            Err(problem(
-                origin,
-                format!("not valid TOML: {}", error.message()),
-            ))
+            Err(problem(origin, format!("not valid TOML: {}", error.message())))
         }
     }
 }
@@ -334,11 +300,7 @@ fn toml_map(
     for (key, value) in table {
         let origin = at(key.span().start);
         let node = toml_node(value, at, depth + 1)?;
-        entries.push(Entry {
-            key: key.get_ref().to_string(),
-            origin,
-            node,
-        });
+        entries.push(Entry { key: key.get_ref().to_string(), origin, node });
     }
     Ok(Node::map(entries))
 }
@@ -377,9 +339,7 @@ mod tests {
     use super::{Node, Origin, Value, toml, yaml};
 
     fn text(node: &Node, path: &[&str]) -> String {
-        let node = path
-            .iter()
-            .fold(node, |node, key| node.get(key).expect(key));
+        let node = path.iter().fold(node, |node, key| node.get(key).expect(key));
         match &node.value {
             Value::Scalar(text) => text.clone(),
             Value::Null => "(null)".to_owned(),
@@ -394,9 +354,7 @@ mod tests {
         let texts = ["a", "b", "c", "d", "e", "f", "g", "h", "i"].map(|key| text(&node, &[key]));
         assert_eq!(
             texts,
-            [
-                "0123", "true", "null", "(null)", "(null)", "(null)", "null", "1.50", "x\ny\n"
-            ]
+            ["0123", "true", "null", "(null)", "(null)", "(null)", "null", "1.50", "x\ny\n"]
         );
     }
 
@@ -468,10 +426,7 @@ mod tests {
     fn an_empty_file_is_an_empty_map() {
         for file in ["", "# nothing\n", "---\n", "null\n"] {
             let node = yaml(file).expect(file);
-            assert!(
-                matches!(&node.value, Value::Map(entries) if entries.is_empty()),
-                "{file:?}"
-            );
+            assert!(matches!(&node.value, Value::Map(entries) if entries.is_empty()), "{file:?}");
         }
     }
 }

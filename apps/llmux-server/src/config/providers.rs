@@ -41,43 +41,23 @@ pub(super) fn complete(
     warnings: &mut Vec<String>,
     problems: &mut Vec<Problem>,
 ) {
-    if file
-        .get("providers")
-        .is_none_or(|node| matches!(node.value, Value::Null))
-    {
+    if file.get("providers").is_none_or(|node| matches!(node.value, Value::Null)) {
         let asked = |vendor: &&Vendor| overrides.providers.contains_key(&spelled(vendor.name));
         let enabled = |vendor: &&Vendor| asked(vendor) || is_enabled(vendor, environment, warnings);
-        let items = vendors()
-            .iter()
-            .filter(enabled)
-            .map(|vendor| well_known(vendor, environment));
+        let items = vendors().iter().filter(enabled).map(|vendor| well_known(vendor, environment));
         let value = Value::List(items.collect());
-        file.set(
-            &["providers".to_owned()],
-            Node {
-                value,
-                origin: Origin::Unknown,
-            },
-        );
+        file.set(&["providers".to_owned()], Node { value, origin: Origin::Unknown });
     }
     let Value::Map(entries) = &mut file.value else {
         return;
     };
     let providers = entries.iter_mut().find(|entry| entry.key == "providers");
-    let Some(Entry {
-        node: Node {
-            value: Value::List(items),
-            ..
-        },
-        ..
-    }) = providers
-    else {
+    let Some(Entry { node: Node { value: Value::List(items), .. }, .. }) = providers else {
         return;
     };
     for (name, over) in &overrides.providers {
-        let mut named = items
-            .iter_mut()
-            .filter(|item| name_of(item).is_some_and(|it| spelled(it) == *name));
+        let mut named =
+            items.iter_mut().filter(|item| name_of(item).is_some_and(|it| spelled(it) == *name));
         let variable = format!("LLMUX_PROVIDERS__{}__*", name.to_ascii_uppercase());
         match (named.next(), named.next()) {
             (Some(item), None) => item.merge(over),
@@ -88,11 +68,9 @@ pub(super) fn complete(
                     "fits the names of several providers",
                 ));
             }
-            (None, _) => problems.push(Problem::new(
-                variable,
-                &Origin::Unknown,
-                "no provider has this name",
-            )),
+            (None, _) => {
+                problems.push(Problem::new(variable, &Origin::Unknown, "no provider has this name"))
+            }
         }
     }
 }
@@ -123,9 +101,7 @@ fn is_enabled(
     let Some((variable, _)) = key_variable(vendor, environment) else {
         return false;
     };
-    let endpoint = environment
-        .get(AZURE_ENDPOINT)
-        .is_some_and(|endpoint| !endpoint.is_empty());
+    let endpoint = environment.get(AZURE_ENDPOINT).is_some_and(|endpoint| !endpoint.is_empty());
     if vendor.dialect == Dialect::Azure && !endpoint {
         warnings.push(format!(
             "{variable} is set but {AZURE_ENDPOINT} is not: provider {} is disabled",
@@ -157,13 +133,7 @@ fn well_known(vendor: &Vendor, environment: &BTreeMap<String, String>) -> Node {
         models.extend(vendor.models.iter().copied().map(literal));
     }
     models.push(literal(&format!("{}/*", vendor.name)));
-    set(
-        "models",
-        Node {
-            value: Value::List(models),
-            origin: Origin::Unknown,
-        },
-    );
+    set("models", Node { value: Value::List(models), origin: Origin::Unknown });
     provider
 }
 
@@ -209,10 +179,7 @@ fn check_one(
     }
     let models = check_models(check, config, path);
     let api_key = config.api_key.clone().filter(|key| !key.is_empty());
-    if api_key
-        .as_ref()
-        .is_some_and(|key| HeaderValue::from_str(key.expose()).is_err())
-    {
+    if api_key.as_ref().is_some_and(|key| HeaderValue::from_str(key.expose()).is_err()) {
         check.problem(
             format!("{path}.api_key"),
             "holds characters that no header can carry, such as a line break",
@@ -222,14 +189,8 @@ fn check_one(
         if check.config.strict_env {
             check.problem(key, format!("{reason} (strict_env is on)"));
         } else {
-            let name = if config.name.is_empty() {
-                path
-            } else {
-                &config.name
-            };
-            check
-                .warnings
-                .push(format!("provider {name} is disabled: {reason}"));
+            let name = if config.name.is_empty() { path } else { &config.name };
+            check.warnings.push(format!("provider {name} is disabled: {reason}"));
         }
         return None;
     }
@@ -237,9 +198,7 @@ fn check_one(
         && !name.is_empty()
         && check.config.routing.default_provider != config.name
     {
-        check.warnings.push(format!(
-            "provider {name} has no models, so nothing reaches it"
-        ));
+        check.warnings.push(format!("provider {name} has no models, so nothing reaches it"));
     }
     Some(Provider {
         name: name.to_owned(),
@@ -270,29 +229,18 @@ fn disabled(
         let names: Vec<&str> = names.into_iter().collect();
         let verb = if names.len() == 1 { "is" } else { "are" };
         let key = unset.first().map_or(path, |unset| &unset.path);
-        return Some((
-            key.to_owned(),
-            format!("{} {verb} not set", names.join(", ")),
-        ));
+        return Some((key.to_owned(), format!("{} {verb} not set", names.join(", "))));
     }
     let key = format!("{path}.api_key");
     let vendor = vendor.filter(|_| api_key.is_none() && !check.is_known_bad(&key))?;
     // A type that also serves keyless local servers needs a key at the vendor's own address all the same.
-    let own = vendor
-        .base_url
-        .is_some_and(|url| base_url.as_deref() == Some(url.trim_end_matches('/')));
+    let own =
+        vendor.base_url.is_some_and(|url| base_url.as_deref() == Some(url.trim_end_matches('/')));
     if !vendor.key_required && (vendor.key_variables.is_empty() || !own) {
         return None;
     }
-    let given = if check.is_given(&key) {
-        "is empty"
-    } else {
-        "is missing"
-    };
-    Some((
-        key,
-        format!("its api_key {given}, and {} needs one", vendor.name),
-    ))
+    let given = if check.is_given(&key) { "is empty" } else { "is missing" };
+    Some((key, format!("its api_key {given}, and {} needs one", vendor.name)))
 }
 
 fn check_name<'a>(check: &mut Check<'_>, name: &'a str, path: &str) -> &'a str {
@@ -319,10 +267,7 @@ fn check_vendor(check: &mut Check<'_>, name: &str, path: &str) -> Option<&'stati
             check.missing(path, &format!("a provider needs a type: one of {list}"));
         } else {
             let suggestion = nearest(name, known.iter().copied());
-            check.problem(
-                path,
-                format!("unknown type; it is one of {list}{suggestion}"),
-            );
+            check.problem(path, format!("unknown type; it is one of {list}{suggestion}"));
         }
     }
     found
@@ -338,14 +283,9 @@ fn check_base_url(
         if vendor.base_url.is_none() {
             check.missing(path, &format!("type {} needs a base_url", vendor.name));
         }
-        return vendor
-            .base_url
-            .map(|url| url.trim_end_matches('/').to_owned());
+        return vendor.base_url.map(|url| url.trim_end_matches('/').to_owned());
     }
-    let scheme = config
-        .base_url
-        .split_once("://")
-        .map(|(scheme, _)| scheme.to_ascii_lowercase());
+    let scheme = config.base_url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
     // The texts never hold the URL: it may be somebody's credential.
     let wrong = if !matches!(scheme.as_deref(), Some("http" | "https")) {
         Some("must be an absolute URL that begins with http:// or https://")
@@ -401,10 +341,7 @@ fn check_headers(
             continue;
         };
         if FORBIDDEN_HEADERS.contains(&name.as_str()) {
-            check.problem(
-                key,
-                "cannot be set: it belongs to the connection or the body",
-            );
+            check.problem(key, "cannot be set: it belongs to the connection or the body");
         } else if headers.iter().any(|(other, _)| *other == name) {
             check.problem(key, "is given twice");
         } else {
@@ -445,20 +382,13 @@ fn check_models(check: &mut Check<'_>, config: &file::Provider, path: &str) -> V
         let bare;
         let (model, path) = match entry {
             ModelEntry::Name(name) => {
-                bare = file::Model {
-                    name: name.clone(),
-                    ..file::Model::default()
-                };
+                bare = file::Model { name: name.clone(), ..file::Model::default() };
                 (&bare, format!("{path}.models[{index}]"))
             }
             ModelEntry::Model(model) => (&**model, format!("{path}.models[{index}]")),
         };
         let name_path = format!("{path}.name");
-        let name_path = if check.is_given(&name_path) {
-            &name_path
-        } else {
-            &path
-        };
+        let name_path = if check.is_given(&name_path) { &name_path } else { &path };
         check_model_name(check, &model.name, name_path);
         if !model.upstream.is_empty() {
             let path = format!("{path}.upstream");
@@ -473,10 +403,7 @@ fn check_models(check: &mut Check<'_>, config: &file::Provider, path: &str) -> V
         let upstream = Some(model.upstream.clone()).filter(|upstream| !upstream.is_empty());
         let effective = upstream.clone().unwrap_or_else(|| model.name.clone());
         if !seen.insert((model.name.as_str().to_owned(), effective)) && !model.name.is_empty() {
-            check.problem(
-                name_path,
-                "is in this provider already, with the same upstream",
-            );
+            check.problem(name_path, "is in this provider already, with the same upstream");
         }
         if let Some(timeout) = model.timeout {
             check.positive(&format!("{path}.timeout"), timeout);

@@ -11,20 +11,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// No duration is longer, so that adding one to a point in time cannot overflow: 100 years.
 const LONGEST_MILLIS: u64 = 100 * 365 * DAY;
 const DAY: u64 = 24 * 60 * 60 * 1000;
-const PERIODS: &[(&str, u64)] = &[
-    ("d", DAY),
-    ("h", 3_600_000),
-    ("m", 60_000),
-    ("s", 1000),
-    ("ms", 1),
-];
-const SIZES: &[(&str, u64)] = &[
-    ("TiB", 1 << 40),
-    ("GiB", 1 << 30),
-    ("MiB", 1 << 20),
-    ("KiB", 1 << 10),
-    ("B", 1),
-];
+const PERIODS: &[(&str, u64)] =
+    &[("d", DAY), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+const SIZES: &[(&str, u64)] =
+    &[("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
 /// A duration in whole milliseconds, written as `250ms`, `30s`, `5m`, `1h`, `7d`, or a bare `0`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,9 +58,7 @@ impl Size {
 
 /// Splits `12ms` into 12 and the factor of `ms`, and multiplies. `None` if it is not that, or too large.
 fn parse(text: &str, units: &[(&str, u64)]) -> Option<u64> {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(end);
     let (_, factor) = units.iter().find(|(name, _)| *name == unit)?;
     digits.parse::<u64>().ok()?.checked_mul(*factor)
@@ -78,9 +66,7 @@ fn parse(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 
 /// Writes `value` with the largest unit that divides it.
 fn write(f: &mut fmt::Formatter<'_>, value: u64, units: &[(&str, u64)]) -> fmt::Result {
-    let unit = units
-        .iter()
-        .find(|(_, factor)| value != 0 && value.is_multiple_of(*factor));
+    let unit = units.iter().find(|(_, factor)| value != 0 && value.is_multiple_of(*factor));
     match unit {
         Some((name, factor)) => write!(f, "{}{name}", value / factor),
         None => f.write_str("0"),
@@ -91,11 +77,7 @@ impl FromStr for Period {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let millis = if text == "0" {
-            Some(0)
-        } else {
-            parse(text, PERIODS)
-        };
+        let millis = if text == "0" { Some(0) } else { parse(text, PERIODS) };
         millis
             .filter(|millis| *millis <= LONGEST_MILLIS)
             .map(Self)
@@ -108,20 +90,14 @@ impl FromStr for Size {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let bytes = text.parse().ok().or_else(|| parse(text, SIZES));
-        bytes
-            .map(Self)
-            .ok_or("expected a size such as 512KiB, 10MiB, 1GiB or a number of bytes")
+        bytes.map(Self).ok_or("expected a size such as 512KiB, 10MiB, 1GiB or a number of bytes")
     }
 }
 
 impl fmt::Display for Period {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // `7d` and `1h` come back as they were written, but so that 60s and 1m are one text.
-        if self.0 == 0 {
-            f.write_str("0s")
-        } else {
-            write(f, self.0, PERIODS)
-        }
+        if self.0 == 0 { f.write_str("0s") } else { write(f, self.0, PERIODS) }
     }
 }
 
@@ -145,17 +121,13 @@ impl Serialize for Size {
 
 impl<'de> Deserialize<'de> for Period {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -201,27 +173,13 @@ mod tests {
             ("0s", 0, "0s"),
         ] {
             let period: Period = text.parse().expect(text);
-            assert_eq!(
-                (period, period.to_string().as_str()),
-                (Period::millis(millis), written)
-            );
+            assert_eq!((period, period.to_string().as_str()), (Period::millis(millis), written));
         }
     }
 
     #[test]
     fn durations_without_a_unit_or_with_another_or_too_long_are_refused() {
-        for text in [
-            "",
-            "30",
-            "s",
-            "-1s",
-            "1.5s",
-            "30 s",
-            "30S",
-            "1w",
-            "99999999999d",
-            "36501d",
-        ] {
+        for text in ["", "30", "s", "-1s", "1.5s", "30 s", "30S", "1w", "99999999999d", "36501d"] {
             text.parse::<Period>().expect_err(text);
         }
     }

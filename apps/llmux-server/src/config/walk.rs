@@ -101,12 +101,7 @@ impl Walk<'_> {
                     !expanded.from_variable && !is_secret(schema) && !forms.iter().any(compound);
                 self.scalar(
                     &forms,
-                    &Scalar {
-                        text: &expanded.text,
-                        path,
-                        origin: &node.origin,
-                        shown,
-                    },
+                    &Scalar { text: &expanded.text, path, origin: &node.origin, shown },
                 )
             }
             Value::Literal(text) => {
@@ -114,23 +109,14 @@ impl Walk<'_> {
                     self.report(path, &node.origin, EMPTY_MASTER_KEY);
                     return None;
                 }
-                let flow = forms
-                    .iter()
-                    .any(|form| has_type(form, "array") || has_type(form, "object"));
+                let flow =
+                    forms.iter().any(|form| has_type(form, "array") || has_type(form, "object"));
                 let one_text = forms.iter().any(|form| has_type(form, "string"));
                 if flow && (!one_text || text.trim_start().starts_with('{')) {
                     let node = self.flow(text, path, &node.origin)?;
                     return self.value(&node, schema, path);
                 }
-                self.scalar(
-                    &forms,
-                    &Scalar {
-                        text,
-                        path,
-                        origin: &node.origin,
-                        shown: false,
-                    },
-                )
+                self.scalar(&forms, &Scalar { text, path, origin: &node.origin, shown: false })
             }
         }
     }
@@ -140,26 +126,14 @@ impl Walk<'_> {
         let trimmed = text.trim();
         if trimmed.starts_with(['[', '{']) {
             let Ok(node) = node::yaml(trimmed) else {
-                self.report(
-                    path,
-                    origin,
-                    "is not a list or map in YAML's or JSON's form",
-                );
+                self.report(path, origin, "is not a list or map in YAML's or JSON's form");
                 return None;
             };
             return Some(as_literal(node, origin));
         }
-        let items = trimmed
-            .split(',')
-            .map(str::trim)
-            .filter(|item| !item.is_empty());
-        let items = items
-            .map(|item| Node::literal(item, origin.clone()))
-            .collect();
-        Some(Node {
-            value: Value::List(items),
-            origin: origin.clone(),
-        })
+        let items = trimmed.split(',').map(str::trim).filter(|item| !item.is_empty());
+        let items = items.map(|item| Node::literal(item, origin.clone())).collect();
+        Some(Node { value: Value::List(items), origin: origin.clone() })
     }
 
     fn expand(&mut self, text: &str, path: &str, origin: &Origin) -> Option<Expanded> {
@@ -177,10 +151,8 @@ impl Walk<'_> {
             }
             Err(Failure::Unset(names)) => {
                 if let Some(index) = provider_index(path) {
-                    let unset = names.into_iter().map(|variable| Unset {
-                        variable,
-                        path: path.to_owned(),
-                    });
+                    let unset =
+                        names.into_iter().map(|variable| Unset { variable, path: path.to_owned() });
                     self.unset.entry(index).or_default().extend(unset);
                 } else {
                     for name in names {
@@ -197,14 +169,10 @@ impl Walk<'_> {
     fn map(&mut self, entries: &[Entry], form: &Schema, path: &str) -> Typed {
         let mut dict = Dict::new();
         let properties = form.get("properties").and_then(Schema::as_object);
-        let others = form
-            .get("additionalProperties")
-            .filter(|schema| schema.is_object());
+        let others = form.get("additionalProperties").filter(|schema| schema.is_object());
         for entry in entries {
             let inner = join(path, &entry.key);
-            let schema = properties
-                .and_then(|properties| properties.get(&entry.key))
-                .or(others);
+            let schema = properties.and_then(|properties| properties.get(&entry.key)).or(others);
             let Some(schema) = schema else {
                 let known = properties
                     .into_iter()
@@ -223,27 +191,13 @@ impl Walk<'_> {
     fn list(&mut self, items: &[Node], form: &Schema, path: &str) -> Typed {
         let none = Schema::Null;
         let schema = form.get("items").unwrap_or(&none);
-        let is_map = self
-            .forms(schema)
-            .iter()
-            .all(|form| has_type(form, "object"));
+        let is_map = self.forms(schema).iter().all(|form| has_type(form, "object"));
         let value = |(index, item)| {
             let value = self.value(item, schema, &format!("{path}[{index}]"));
             // An item that has a problem keeps its place, so that all others keep theirs in later problems.
-            value.unwrap_or_else(|| {
-                if is_map {
-                    Dict::new().into()
-                } else {
-                    String::new().into()
-                }
-            })
+            value.unwrap_or_else(|| if is_map { Dict::new().into() } else { String::new().into() })
         };
-        items
-            .iter()
-            .enumerate()
-            .map(value)
-            .collect::<Vec<_>>()
-            .into()
+        items.iter().enumerate().map(value).collect::<Vec<_>>().into()
     }
 
     fn scalar(&mut self, forms: &[&Schema], scalar: &Scalar<'_>) -> Option<Typed> {
@@ -281,16 +235,12 @@ const EMPTY_MASTER_KEY: &str =
 
 fn collect_forms<'s>(root: &'s Schema, schema: &'s Schema, forms: &mut Vec<&'s Schema>) {
     if let Some(reference) = schema.get("$ref").and_then(Schema::as_str) {
-        if let Some(target) = reference
-            .strip_prefix('#')
-            .and_then(|pointer| root.pointer(pointer))
+        if let Some(target) = reference.strip_prefix('#').and_then(|pointer| root.pointer(pointer))
         {
             collect_forms(root, target, forms);
         }
-    } else if let Some(alternatives) = schema
-        .get("anyOf")
-        .or_else(|| schema.get("oneOf"))
-        .and_then(Schema::as_array)
+    } else if let Some(alternatives) =
+        schema.get("anyOf").or_else(|| schema.get("oneOf")).and_then(Schema::as_array)
     {
         for alternative in alternatives {
             collect_forms(root, alternative, forms);
@@ -317,11 +267,7 @@ fn choices(form: &Schema) -> Vec<String> {
     values
         .into_iter()
         .flatten()
-        .map(|value| {
-            value
-                .as_str()
-                .map_or_else(|| value.to_string(), str::to_owned)
-        })
+        .map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
         .collect()
 }
 
@@ -334,25 +280,15 @@ fn typed(form: &Schema, text: &str) -> Result<Typed, Option<String>> {
     }
     match form.get("format").and_then(Schema::as_str) {
         Some(Period::FORMAT) => {
-            return text
-                .parse()
-                .map(|it: Period| it.to_string().into())
-                .map_err(|_| None);
+            return text.parse().map(|it: Period| it.to_string().into()).map_err(|_| None);
         }
         Some(Size::FORMAT) => {
-            return text
-                .parse()
-                .map(|it: Size| it.to_string().into())
-                .map_err(|_| None);
+            return text.parse().map(|it: Size| it.to_string().into()).map_err(|_| None);
         }
         _ => {}
     }
     if has_type(form, "boolean") {
-        return text
-            .to_ascii_lowercase()
-            .parse::<bool>()
-            .map(Typed::from)
-            .map_err(|_| None);
+        return text.to_ascii_lowercase().parse::<bool>().map(Typed::from).map_err(|_| None);
     }
     if has_type(form, "integer") {
         let number = text.parse::<i128>().map_err(|_| None)?;
@@ -364,11 +300,7 @@ fn typed(form: &Schema, text: &str) -> Result<Typed, Option<String>> {
         };
     }
     if has_type(form, "number") {
-        let number = text
-            .parse::<f64>()
-            .ok()
-            .filter(|number| number.is_finite())
-            .ok_or(None)?;
+        let number = text.parse::<f64>().ok().filter(|number| number.is_finite()).ok_or(None)?;
         let least = form.get("minimum").and_then(Schema::as_f64);
         let most = form.get("maximum").and_then(Schema::as_f64);
         return match (least, most) {
@@ -379,11 +311,7 @@ fn typed(form: &Schema, text: &str) -> Result<Typed, Option<String>> {
             _ => Ok(number.into()),
         };
     }
-    if has_type(form, "string") {
-        Ok(text.to_owned().into())
-    } else {
-        Err(None)
-    }
+    if has_type(form, "string") { Ok(text.to_owned().into()) } else { Err(None) }
 }
 
 /// The range of a whole number, from its type in the program.
@@ -429,12 +357,9 @@ fn expected(forms: &[&Schema]) -> String {
 fn as_literal(node: Node, origin: &Origin) -> Node {
     let value = match node.value {
         Value::Scalar(text) => Value::Literal(text),
-        Value::List(items) => Value::List(
-            items
-                .into_iter()
-                .map(|item| as_literal(item, origin))
-                .collect(),
-        ),
+        Value::List(items) => {
+            Value::List(items.into_iter().map(|item| as_literal(item, origin)).collect())
+        }
         Value::Map(entries) => {
             let literal = |entry: Entry| Entry {
                 key: entry.key,
@@ -445,35 +370,18 @@ fn as_literal(node: Node, origin: &Origin) -> Node {
         }
         other => other,
     };
-    Node {
-        value,
-        origin: origin.clone(),
-    }
+    Node { value, origin: origin.clone() }
 }
 
 /// Adds a key to a path; quoted when the key could be mistaken for more path.
 pub(super) fn join(path: &str, key: &str) -> String {
     let plain = !key.is_empty()
-        && key
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
-    let key = if plain {
-        key.to_owned()
-    } else {
-        format!("\"{}\"", key.escape_debug())
-    };
-    if path.is_empty() {
-        key
-    } else {
-        format!("{path}.{key}")
-    }
+        && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+    let key = if plain { key.to_owned() } else { format!("\"{}\"", key.escape_debug()) };
+    if path.is_empty() { key } else { format!("{path}.{key}") }
 }
 
 /// Returns the place in the list of the provider that `path` is inside of.
 fn provider_index(path: &str) -> Option<usize> {
-    path.strip_prefix("providers[")?
-        .split_once(']')?
-        .0
-        .parse()
-        .ok()
+    path.strip_prefix("providers[")?.split_once(']')?.0.parse().ok()
 }

@@ -13,9 +13,9 @@ use http_body_util::Full;
 use llmux_auth::Admitted;
 use llmux_types::FailureClass;
 
+use self::connect::{ConnectError, Connection};
 pub(crate) use self::connect::{Origin, tls_client_config};
 pub(crate) use self::pool::UpstreamBody;
-use self::connect::{ConnectError, Connection};
 use self::pool::{Pools, Sender};
 
 /// Why a call got no answer.
@@ -23,8 +23,6 @@ use self::pool::{Pools, Sender};
 pub(crate) enum SendError {
     #[error("cannot connect to the provider")]
     Connect(#[source] ConnectError),
-    #[error("the provider did not answer in time")]
-    Timeout,
     #[error("the connection to the provider broke")]
     Broken(#[source] hyper::Error),
 }
@@ -32,7 +30,7 @@ pub(crate) enum SendError {
 impl SendError {
     pub(crate) const fn class(&self) -> FailureClass {
         match self {
-            Self::Connect(ConnectError::Timeout) | Self::Timeout => FailureClass::Timeout,
+            Self::Connect(ConnectError::Timeout) => FailureClass::Timeout,
             Self::Connect(_) => FailureClass::Connect,
             Self::Broken(_) => FailureClass::Malformed,
         }

@@ -28,20 +28,20 @@ pub(super) enum Sender {
     /// A connection of one's own.
     Http1(http1::SendRequest<Full<Bytes>>),
     /// A place on a shared connection.
-    Http2(http2::SendRequest<Full<Bytes>>, Streams),
+    Http2 { sender: http2::SendRequest<Full<Bytes>>, _place: Place },
 }
 
 /// Counts a stream on a shared connection until it is dropped.
-pub(super) struct Streams(Arc<AtomicUsize>);
+pub(super) struct Place(Arc<AtomicUsize>);
 
-impl Streams {
-    fn open(count: &Arc<AtomicUsize>) -> Self {
+impl Place {
+    fn take(count: &Arc<AtomicUsize>) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(count))
     }
 }
 
-impl Drop for Streams {
+impl Drop for Place {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -49,7 +49,7 @@ impl Drop for Streams {
 
 impl Sender {
     pub(super) const fn is_http2(&self) -> bool {
-        matches!(self, Self::Http2(..))
+        matches!(self, Self::Http2 { .. })
     }
 
     pub(super) async fn send(
@@ -58,7 +58,7 @@ impl Sender {
     ) -> Result<Response<Incoming>, hyper::Error> {
         match self {
             Self::Http1(sender) => sender.send_request(request).await,
-            Self::Http2(sender, _) => sender.send_request(request).await,
+            Self::Http2 { sender, .. } => sender.send_request(request).await,
         }
     }
 }
@@ -91,7 +91,10 @@ impl Pools {
                     .iter()
                     .find(|(_, count)| count.load(Ordering::Relaxed) < STREAMS_PER_CONNECTION);
                 if let Some((sender, count)) = shared {
-                    return Some(Sender::Http2(sender.clone(), Streams::open(count)));
+                    return Some(Sender::Http2 {
+                        sender: sender.clone(),
+                        _place: Place::take(count),
+                    });
                 }
                 let (sender, since) = pool.idle.pop()?;
                 if sender.is_closed() || since.elapsed() > IDLE_TIMEOUT {
@@ -113,10 +116,10 @@ impl Pools {
         sender: http2::SendRequest<Full<Bytes>>,
     ) -> Sender {
         let count = Arc::default();
-        let streams = Streams::open(&count);
+        let place = Place::take(&count);
         let mut pools = self.lock();
         pools.entry(Arc::clone(origin)).or_default().shared.push((sender.clone(), count));
-        Sender::Http2(sender, streams)
+        Sender::Http2 { sender, _place: place }
     }
 
     /// Binds the connection to the body of the answer.
@@ -138,9 +141,8 @@ impl Pools {
 
     pub(super) fn close_idle(&self) {
         for pool in self.lock().values_mut() {
-            pool.idle.retain(|(sender, since)| {
-                !sender.is_closed() && since.elapsed() <= IDLE_TIMEOUT
-            });
+            pool.idle
+                .retain(|(sender, since)| !sender.is_closed() && since.elapsed() <= IDLE_TIMEOUT);
             pool.shared.retain(|(sender, _)| !sender.is_closed());
         }
     }
@@ -178,7 +180,9 @@ impl UpstreamBody {
             return;
         }
         tokio::spawn(async move {
-            let rest = async { while let Some(Ok(_)) = http_body_util::BodyExt::frame(&mut self).await {} };
+            let rest = async {
+                while let Some(Ok(_)) = http_body_util::BodyExt::frame(&mut self).await {}
+            };
             let _ = tokio::time::timeout(DRAIN_TIMEOUT, rest).await;
         });
     }

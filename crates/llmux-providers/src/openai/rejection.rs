@@ -1,6 +1,6 @@
 use bytes::Bytes;
-use llmux_types::{ErrorObject, FailureClass};
-use serde_json::{Map, Value};
+use llmux_types::{ErrorEnvelope, ErrorObject, FailureClass};
+use serde_json::Value;
 
 use crate::json::{Splices, members, skip_space};
 
@@ -136,14 +136,8 @@ const fn default_kind(status: u16) -> &'static str {
 /// Returns `body` if it is `{"error":{"message":...}}`, with the missing members of the object added and not a byte
 /// changed otherwise; else an envelope made of `error`.
 fn envelope(body: &[u8], error: &ErrorObject) -> Bytes {
-    completed(body, error).map_or_else(
-        || {
-            let object = serde_json::to_value(error).unwrap_or_default();
-            let envelope = Map::from_iter([("error".to_owned(), object)]);
-            Bytes::from(Value::Object(envelope).to_string())
-        },
-        Bytes::from,
-    )
+    let made = || ErrorEnvelope { error }.to_json().into_bytes();
+    Bytes::from(completed(body, error).unwrap_or_else(made))
 }
 
 fn completed(body: &[u8], error: &ErrorObject) -> Option<Vec<u8>> {

@@ -1,5 +1,5 @@
 use bytes::{BufMut as _, Bytes, BytesMut};
-use llmux_types::{ErrorObject, Usage};
+use llmux_types::{ErrorEnvelope, ErrorObject, Usage};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
@@ -174,15 +174,14 @@ impl Relay {
 
     /// Returns the event that tells the client of `endpoint` that its stream failed.
     pub fn error_event(endpoint: Endpoint, error: &ErrorObject) -> Bytes {
-        let object = serde_json::to_value(error).unwrap_or_default();
         let text = if endpoint == Endpoint::Responses {
             // The responses API's own event, with the envelope that all of our errors have beside it.
             let data = serde_json::json!({
-                "type": "error", "code": error.code, "message": error.message, "param": error.param, "error": object,
+                "type": "error", "code": error.code, "message": error.message, "param": error.param, "error": error,
             });
             format!("event: error\ndata: {data}\n\n")
         } else {
-            format!("data: {}\n\n", serde_json::json!({ "error": object }))
+            format!("data: {}\n\n", ErrorEnvelope { error }.to_json())
         };
         Bytes::from(text)
     }

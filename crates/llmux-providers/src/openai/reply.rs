@@ -188,9 +188,11 @@ mod tests {
 
     #[test]
     fn an_error_under_a_status_of_200_is_found() {
-        let reply = look(r#"{"error":{"message":"slow down","code":429}}"#, Endpoint::ChatCompletions);
+        let reply =
+            look(r#"{"error":{"message":"slow down","code":429}}"#, Endpoint::ChatCompletions);
         assert_eq!(reply.rejection().map(|rejection| rejection.status), Some(429));
-        for json in [r#"{"error":null,"choices":[]}"#, r#"{"choices":[],"error":{"message":"m"}}"#] {
+        for json in [r#"{"error":null,"choices":[]}"#, r#"{"choices":[],"error":{"message":"m"}}"#]
+        {
             assert!(look(json, Endpoint::ChatCompletions).rejection().is_none(), "{json}");
         }
         let failed = r#"{"status":"failed","error":{"message":"m"}}"#;

@@ -10,31 +10,20 @@ const END: &str = "<!-- end of reference -->\n";
 /// Adds a row for each key of `object` to `table`; sections follow as their keys.
 fn rows(root: &Value, object: &Value, path: &str, table: &mut String) {
     for (key, property) in object["properties"].as_object().into_iter().flatten() {
-        let path = if path.is_empty() {
-            key.clone()
-        } else {
-            format!("{path}.{key}")
-        };
+        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
         let target = resolve(root, property);
         if target.get("properties").is_some() {
             rows(root, target, &path, table);
             continue;
         }
-        let description = property["description"]
-            .as_str()
-            .or(target["description"].as_str())
-            .unwrap_or_default();
+        let description =
+            property["description"].as_str().or(target["description"].as_str()).unwrap_or_default();
         let choices: Vec<String> = target["enum"]
             .as_array()
             .into_iter()
             .flatten()
             .map(|choice| {
-                format!(
-                    "`{}`",
-                    choice
-                        .as_str()
-                        .map_or_else(|| choice.to_string(), str::to_owned)
-                )
+                format!("`{}`", choice.as_str().map_or_else(|| choice.to_string(), str::to_owned))
             })
             .collect();
         let choices = if choices.is_empty() {
@@ -54,10 +43,7 @@ fn rows(root: &Value, object: &Value, path: &str, table: &mut String) {
         ));
         if let Some(items) = target.get("items") {
             let items = resolve(root, items);
-            let forms = items["anyOf"]
-                .as_array()
-                .cloned()
-                .unwrap_or_else(|| vec![items.clone()]);
+            let forms = items["anyOf"].as_array().cloned().unwrap_or_else(|| vec![items.clone()]);
             for form in &forms {
                 rows(root, resolve(root, form), &format!("{path}[]"), table);
             }
@@ -66,12 +52,8 @@ fn rows(root: &Value, object: &Value, path: &str, table: &mut String) {
 }
 
 fn resolve<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
-    let reference = schema["$ref"]
-        .as_str()
-        .and_then(|reference| reference.strip_prefix('#'));
-    reference
-        .and_then(|pointer| root.pointer(pointer))
-        .unwrap_or(schema)
+    let reference = schema["$ref"].as_str().and_then(|reference| reference.strip_prefix('#'));
+    reference.and_then(|pointer| root.pointer(pointer)).unwrap_or(schema)
 }
 
 #[test]
@@ -99,14 +81,8 @@ fn editors_may_find_a_variable_where_a_number_or_a_choice_stands() {
     let schema = schema();
     let port = &schema["$defs"]["Server"]["properties"]["port"];
     assert_eq!(port["anyOf"][0]["type"], "integer");
-    assert_eq!(
-        port["anyOf"][1],
-        serde_json::json!({ "type": "string", "pattern": "\\$\\{" })
-    );
+    assert_eq!(port["anyOf"][1], serde_json::json!({ "type": "string", "pattern": "\\$\\{" }));
     assert_eq!(port["default"], 8080);
     assert_eq!(schema["$defs"]["LogLevel"]["anyOf"][0]["enum"][2], "info");
-    assert_eq!(
-        schema["$defs"]["Server"]["properties"]["host"]["type"],
-        "string"
-    );
+    assert_eq!(schema["$defs"]["Server"]["properties"]["host"]["type"], "string");
 }

@@ -17,13 +17,8 @@ fn without_any_source_the_defaults_of_the_contract_hold() {
         (IpAddr::V4(Ipv4Addr::LOCALHOST), 8080, 0)
     );
     assert_eq!(
-        [
-            server.read_timeout,
-            server.write_timeout,
-            server.idle_timeout,
-            server.shutdown_grace
-        ]
-        .map(|it| it.as_secs()),
+        [server.read_timeout, server.write_timeout, server.idle_timeout, server.shutdown_grace]
+            .map(|it| it.as_secs()),
         [30, 120, 75, 60]
     );
     assert_eq!(server.max_body_bytes, 32 << 20);
@@ -32,11 +27,7 @@ fn without_any_source_the_defaults_of_the_contract_hold() {
     assert!(settings.providers.is_empty());
     let routing = &settings.routing;
     assert_eq!(
-        (
-            routing.fallback_enabled,
-            routing.retry_count,
-            routing.retry_jitter
-        ),
+        (routing.fallback_enabled, routing.retry_count, routing.retry_jitter),
         (true, 3, 0.2)
     );
     assert_eq!(
@@ -62,9 +53,7 @@ fn flags_win_over_overrides_over_the_file_over_low_variables_over_defaults() {
     let mut sources = folder.sources(&[]);
     let port = |sources: &Sources| load(sources).expect("right").server.port;
     let set = |sources: &mut Sources, name: &str, value: &str| {
-        sources
-            .environment
-            .insert(name.to_owned(), value.to_owned());
+        sources.environment.insert(name.to_owned(), value.to_owned());
     };
     assert_eq!(port(&sources), 8080);
     set(&mut sources, "PORT", "1001");
@@ -76,10 +65,7 @@ fn flags_win_over_overrides_over_the_file_over_low_variables_over_defaults() {
     sources.port = Some(1004);
     assert_eq!(port(&sources), 1004);
     sources.host = Some("0.0.0.0".to_owned());
-    assert_eq!(
-        load(&sources).expect("right").server.host,
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
-    );
+    assert_eq!(load(&sources).expect("right").server.host, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
 }
 
 #[test]
@@ -94,15 +80,9 @@ fn low_variables_reach_their_keys() {
     );
     assert_eq!(loaded.logging.level, "debug");
     assert_eq!(loaded.auth.master_key.expect("set").expose(), "sk-m");
+    assert_eq!(loaded.warnings, ["these keys have no effect in this version: tracing.endpoint"]);
     assert_eq!(
-        loaded.warnings,
-        ["these keys have no effect in this version: tracing.endpoint"]
-    );
-    assert_eq!(
-        problems(
-            "",
-            &[("DB_HOST", "db"), ("REDIS_ADDR", "r:1"), ("PORT", "x")]
-        ),
+        problems("", &[("DB_HOST", "db"), ("REDIS_ADDR", "r:1"), ("PORT", "x")]),
         [
             "server.port: expected a whole number (set by PORT)",
             "database.host: databases are not available in this version; leave it out, or set database.enabled to \
@@ -130,18 +110,9 @@ fn low_variables_reach_their_keys() {
 fn low_variables_that_the_file_overrides_are_not_looked_at() {
     let variables = [("PORT", "x"), ("LOG_LEVEL", "loud")];
     let loaded = settings("server: {port: 1}\nlogging: {level: warn}\n", &variables);
-    assert_eq!(
-        (loaded.server.port, loaded.logging.level.as_str()),
-        (1, "warn")
-    );
-    let null = settings(
-        "server: {port: }\nlogging:\n",
-        &[("PORT", "2"), ("LOG_LEVEL", "error")],
-    );
-    assert_eq!(
-        (null.server.port, null.logging.level.as_str()),
-        (2, "error")
-    );
+    assert_eq!((loaded.server.port, loaded.logging.level.as_str()), (1, "warn"));
+    let null = settings("server: {port: }\nlogging:\n", &[("PORT", "2"), ("LOG_LEVEL", "error")]);
+    assert_eq!((null.server.port, null.logging.level.as_str()), (2, "error"));
 }
 
 #[test]
@@ -173,28 +144,16 @@ fn overrides_reach_keys_of_each_kind() {
     );
     assert_eq!(loaded.server.trusted_proxies.len(), 2);
     assert_eq!(loaded.server.max_body_bytes, 1024);
-    assert_eq!(
-        (loaded.routing.fallback_enabled, loaded.routing.retry_jitter),
-        (false, 0.5)
-    );
+    assert_eq!((loaded.routing.fallback_enabled, loaded.routing.retry_jitter), (false, 0.5));
     assert_eq!(loaded.auth.master_key.expect("set").expose(), "0123$$${X}");
     assert_eq!(
         (loaded.stream.include_usage, loaded.logging.format),
         (IncludeUsage::Never, LogFormat::Text)
     );
-    assert_eq!(
-        loaded.warnings,
-        ["these keys have no effect in this version: pricing_file"]
-    );
+    assert_eq!(loaded.warnings, ["these keys have no effect in this version: pricing_file"]);
     let a = &loaded.providers[0];
     assert_eq!(a.base_url, "http://h/v1");
-    assert_eq!(
-        a.models
-            .iter()
-            .map(|model| model.name.as_str())
-            .collect::<Vec<_>>(),
-        ["x", "y"]
-    );
+    assert_eq!(a.models.iter().map(|model| model.name.as_str()).collect::<Vec<_>>(), ["x", "y"]);
     assert_eq!(a.headers[0].1, "b");
     assert_eq!(loaded.data_dir, PathBuf::from("/d"));
 }
@@ -227,10 +186,7 @@ fn overrides_that_reach_nothing_are_problems_that_name_the_variable() {
         "auth.master_key: the master key is empty; `${LLMUX_MASTER_KEY:}` allows that, or leave the key out (set by \
          LLMUX_AUTH__MASTER_KEY)",
     ] {
-        assert!(
-            told.iter().any(|text| text == problem),
-            "{problem}\nnot in {told:#?}"
-        );
+        assert!(told.iter().any(|text| text == problem), "{problem}\nnot in {told:#?}");
     }
 }
 
@@ -247,10 +203,7 @@ fn what_an_override_replaces_is_not_looked_at() {
         ],
     );
     assert_eq!(loaded.server.port, 1);
-    assert_eq!(
-        loaded.providers[0].api_key.as_ref().expect("set").expose(),
-        "p"
-    );
+    assert_eq!(loaded.providers[0].api_key.as_ref().expect("set").expose(), "p");
 }
 
 #[test]
@@ -266,69 +219,35 @@ routing: {fallback_enabled: \"${NO}\", retry_jitter: \"${HALF}\"}
         "0123", "true", "null", "~", "1e3", "a: b # c", "[x]", "{", "a\"b'c", "$x", "${KEY}", "*a",
         "&a", "!x",
     ] {
-        let variables = [
-            ("KEY", key),
-            ("WEIGHT", "7"),
-            ("PORT_TEXT", "99"),
-            ("NO", "false"),
-            ("HALF", "0.5"),
-        ];
+        let variables =
+            [("KEY", key), ("WEIGHT", "7"), ("PORT_TEXT", "99"), ("NO", "false"), ("HALF", "0.5")];
         let loaded = settings(&file, &variables);
-        assert_eq!(
-            loaded.providers[0].api_key.as_ref().expect(key).expose(),
-            key
-        );
-        assert_eq!(
-            (loaded.providers[0].models[0].weight, loaded.server.port),
-            (7, 99)
-        );
-        assert_eq!(
-            (loaded.routing.fallback_enabled, loaded.routing.retry_jitter),
-            (false, 0.5)
-        );
+        assert_eq!(loaded.providers[0].api_key.as_ref().expect(key).expose(), key);
+        assert_eq!((loaded.providers[0].models[0].weight, loaded.server.port), (7, 99));
+        assert_eq!((loaded.routing.fallback_enabled, loaded.routing.retry_jitter), (false, 0.5));
     }
 }
 
 #[test]
 fn unquoted_scalars_of_the_file_stay_texts_where_a_text_is_wanted() {
-    for (written, read) in [
-        ("0123", "0123"),
-        ("true", "true"),
-        ("1.50", "1.50"),
-        ("'null'", "null"),
-        ("a$$b", "a$b"),
-    ] {
+    for (written, read) in
+        [("0123", "0123"), ("true", "true"), ("1.50", "1.50"), ("'null'", "null"), ("a$$b", "a$b")]
+    {
         let loaded = settings(&provider(&format!("    api_key: {written}\n")), &[]);
-        assert_eq!(
-            loaded.providers[0]
-                .api_key
-                .as_ref()
-                .expect(written)
-                .expose(),
-            read
-        );
+        assert_eq!(loaded.providers[0].api_key.as_ref().expect(written).expose(), read);
     }
 }
 
 #[test]
 fn an_env_file_adds_to_the_environment_and_the_real_one_wins() {
     let folder = Folder::new();
-    folder.write(
-        ".env",
-        "PORT=1001\nLLMUX_LOGGING__LEVEL=warn\nexport KEY='from file'\n",
-    );
+    folder.write(".env", "PORT=1001\nLLMUX_LOGGING__LEVEL=warn\nexport KEY='from file'\n");
     folder.write("other.env", "PORT=1002\n");
     folder.write("config/config.yaml", &provider("    api_key: ${KEY}\n"));
     let mut sources = folder.sources(&[("LLMUX_LOGGING__LEVEL", "error")]);
     let loaded = load(&sources).expect("right");
-    assert_eq!(
-        (loaded.server.port, loaded.logging.level.as_str()),
-        (1001, "error")
-    );
-    assert_eq!(
-        loaded.providers[0].api_key.as_ref().expect("set").expose(),
-        "from file"
-    );
+    assert_eq!((loaded.server.port, loaded.logging.level.as_str()), (1001, "error"));
+    assert_eq!(loaded.providers[0].api_key.as_ref().expect("set").expose(), "from file");
     sources.env_file = Some("other.env".into());
     assert_eq!(load(&sources).expect("right").server.port, 1002);
     sources.env_file = Some("none.env".into());
@@ -336,10 +255,7 @@ fn an_env_file_adds_to_the_environment_and_the_real_one_wins() {
     assert!(told[0].contains("none.env: cannot be read"), "{told:?}");
     folder.write(".env", "A=1\nsk-secret\n");
     let told = texts(load(&folder.sources(&[])).expect_err("a bad line"));
-    assert!(
-        told[0].ends_with(".env (line 2): expected KEY=value"),
-        "{told:?}"
-    );
+    assert!(told[0].ends_with(".env (line 2): expected KEY=value"), "{told:?}");
 }
 
 #[test]
@@ -351,9 +267,7 @@ fn the_file_is_the_named_one_else_that_of_the_variable_else_the_usual_one() {
     folder.write(".env", "LLMUX_CONFIG=a.json\n");
     let mut sources = folder.sources(&[]);
     assert_eq!(load(&sources).expect("right").server.port, 2);
-    sources
-        .environment
-        .insert("LLMUX_CONFIG".to_owned(), String::new());
+    sources.environment.insert("LLMUX_CONFIG".to_owned(), String::new());
     assert_eq!(load(&sources).expect("right").server.port, 1);
     sources.file = Some("b.toml".into());
     assert_eq!(load(&sources).expect("right").server.port, 3);
@@ -381,10 +295,7 @@ fn files_of_each_format_say_the_same() {
          models: [m, {name: n, upstream: o}]\nrouting: {retry_jitter: 0.5}\n",
     );
     let read = |name: &str| {
-        let sources = Sources {
-            file: Some(name.into()),
-            ..folder.sources(&[])
-        };
+        let sources = Sources { file: Some(name.into()), ..folder.sources(&[]) };
         format!("{:?}", load(&sources).expect(name))
     };
     assert_eq!(read("c.toml"), read("c.yaml"));
@@ -394,44 +305,22 @@ fn files_of_each_format_say_the_same() {
 #[test]
 fn problems_in_json_and_toml_have_lines() {
     let folder = Folder::new();
-    folder.write(
-        "c.json",
-        "{\n  \"server\": {\n    \"port\": \"x\"\n  }\n}\n",
-    );
+    folder.write("c.json", "{\n  \"server\": {\n    \"port\": \"x\"\n  }\n}\n");
     folder.write("c.toml", "[server]\n\nport = \"x\"\n");
     for name in ["c.json", "c.toml"] {
-        let sources = Sources {
-            file: Some(name.into()),
-            ..folder.sources(&[])
-        };
+        let sources = Sources { file: Some(name.into()), ..folder.sources(&[]) };
         let told = texts(load(&sources).expect_err(name));
-        assert_eq!(
-            told,
-            ["server.port (line 3): expected a whole number, not `x`"],
-            "{name}"
-        );
+        assert_eq!(told, ["server.port (line 3): expected a whole number, not `x`"], "{name}");
     }
 }
 
 #[test]
 fn a_file_that_cannot_be_parsed_is_one_problem_with_its_name_and_line() {
     for (file, start) in [
-        (
-            "server: {port: 1\nx: y\n",
-            "config/config.yaml (line 2): not valid YAML",
-        ),
-        (
-            "- a\n",
-            "config/config.yaml: expected sections and keys at the top",
-        ),
-        (
-            "text\n",
-            "config/config.yaml: expected sections and keys at the top",
-        ),
-        (
-            "a: 1\na: 2\n",
-            "config/config.yaml (line 2): the key `a` is written twice",
-        ),
+        ("server: {port: 1\nx: y\n", "config/config.yaml (line 2): not valid YAML"),
+        ("- a\n", "config/config.yaml: expected sections and keys at the top"),
+        ("text\n", "config/config.yaml: expected sections and keys at the top"),
+        ("a: 1\na: 2\n", "config/config.yaml (line 2): the key `a` is written twice"),
     ] {
         let told = problems(file, &[]);
         assert!(told.len() == 1 && told[0].starts_with(start), "{told:?}");
@@ -453,22 +342,10 @@ fn whether_the_data_plane_needs_a_key_follows_from_what_is_exposed() {
         ("server: {host: 10.0.0.1}\n", &[], true),
         ("auth: {enabled: true}\n", &[], true),
         ("auth: {enabled: false, master_key: k}\n", &[], false),
-        (
-            "auth: {enabled: false}\nserver: {host: 0.0.0.0}\n",
-            &[],
-            false,
-        ),
+        ("auth: {enabled: false}\nserver: {host: 0.0.0.0}\n", &[], false),
     ] {
-        assert_eq!(
-            settings(file, variables).auth.data_plane_needs_key,
-            needed,
-            "{file}"
-        );
+        assert_eq!(settings(file, variables).auth.data_plane_needs_key, needed, "{file}");
     }
     let open = settings("auth: {enabled: false}\nserver: {host: 0.0.0.0}\n", &[]);
-    assert!(
-        open.warnings[0].starts_with("auth.enabled is false"),
-        "{:?}",
-        open.warnings
-    );
+    assert!(open.warnings[0].starts_with("auth.enabled is false"), "{:?}", open.warnings);
 }

@@ -7,10 +7,7 @@ use super::{Folder, problems, provider, settings};
 
 /// What is added to one good provider, and the one problem it makes.
 const ONE_PROBLEM: &[(&str, &str)] = &[
-    (
-        "    base_urk: x\n",
-        "providers[0].base_urk (line 5): unknown key; did you mean `base_url`?",
-    ),
+    ("    base_urk: x\n", "providers[0].base_urk (line 5): unknown key; did you mean `base_url`?"),
     (
         "    base_url: localhost:11434/v1\n",
         "providers[0].base_url (line 5): must be an absolute URL that begins with http:// or https://",
@@ -35,22 +32,10 @@ const ONE_PROBLEM: &[(&str, &str)] = &[
         "    base_url: https://host/v1#x\n",
         "providers[0].base_url (line 5): must not have a fragment (`#...`)",
     ),
-    (
-        "    base_url: https://ho st/v1\n",
-        "providers[0].base_url (line 5): is not a URL",
-    ),
-    (
-        "    base_url: https://host:99999/v1\n",
-        "providers[0].base_url (line 5): is not a URL",
-    ),
-    (
-        "    base_url: https:///v1\n",
-        "providers[0].base_url (line 5): is not a URL",
-    ),
-    (
-        "    api_version: v1\n",
-        "providers[0].api_version (line 5): only type azure has versions",
-    ),
+    ("    base_url: https://ho st/v1\n", "providers[0].base_url (line 5): is not a URL"),
+    ("    base_url: https://host:99999/v1\n", "providers[0].base_url (line 5): is not a URL"),
+    ("    base_url: https:///v1\n", "providers[0].base_url (line 5): is not a URL"),
+    ("    api_version: v1\n", "providers[0].api_version (line 5): only type azure has versions"),
     (
         "    headers: {\"a b\": c}\n",
         "providers[0].headers.\"a b\" (line 5): is not a header's name",
@@ -63,26 +48,14 @@ const ONE_PROBLEM: &[(&str, &str)] = &[
         "    headers: {Host: b}\n",
         "providers[0].headers.Host (line 5): cannot be set: it belongs to the connection or the body",
     ),
-    (
-        "    headers: {x-a: b, X-A: c}\n",
-        "providers[0].headers.x-a (line 5): is given twice",
-    ),
-    (
-        "    timeout: 0s\n",
-        "providers[0].timeout (line 5): must be longer than 0",
-    ),
+    ("    headers: {x-a: b, X-A: c}\n", "providers[0].headers.x-a (line 5): is given twice"),
+    ("    timeout: 0s\n", "providers[0].timeout (line 5): must be longer than 0"),
     (
         "    stream_idle_timeout: 0s\n",
         "providers[0].stream_idle_timeout (line 5): must be longer than 0",
     ),
-    (
-        "    connect_timeout: 0s\n",
-        "providers[0].connect_timeout (line 5): must be longer than 0",
-    ),
-    (
-        "    weight: -1\n",
-        "providers[0].weight (line 5): must be from 0 to 4294967295, not `-1`",
-    ),
+    ("    connect_timeout: 0s\n", "providers[0].connect_timeout (line 5): must be longer than 0"),
+    ("    weight: -1\n", "providers[0].weight (line 5): must be from 0 to 4294967295, not `-1`"),
     (
         "    max_concurrent: x\n",
         "providers[0].max_concurrent (line 5): expected a whole number, not `x`",
@@ -95,10 +68,7 @@ const ONE_PROBLEM: &[(&str, &str)] = &[
         "  - {name: a, type: ollama, models: [m]}\n",
         "providers[1].name (line 5): providers[0] has the name `a` too",
     ),
-    (
-        "  - {type: ollama, models: [m]}\n",
-        "providers[1].name (line 5): a provider needs a name",
-    ),
+    ("  - {type: ollama, models: [m]}\n", "providers[1].name (line 5): a provider needs a name"),
     (
         "  - {name: a/b, type: ollama, models: [m]}\n",
         "providers[1].name (line 5): may hold only letters, digits, `-`, `_` and `.`, at most 64",
@@ -187,15 +157,9 @@ fn each_broken_rule_is_told_with_its_key_its_line_and_what_would_be_right() {
 
 #[test]
 fn an_unknown_type_lists_the_known_ones_and_suggests_the_nearest() {
-    let told = problems(
-        "providers:\n  - {name: a, type: OpenAI, models: [m]}\n",
-        &[],
-    );
+    let told = problems("providers:\n  - {name: a, type: OpenAI, models: [m]}\n", &[]);
     assert_eq!(told.len(), 1);
-    let known: Vec<&str> = llmux_providers::vendors()
-        .iter()
-        .map(|vendor| vendor.name)
-        .collect();
+    let known: Vec<&str> = llmux_providers::vendors().iter().map(|vendor| vendor.name).collect();
     let text = format!(
         "providers[0].type (line 2): unknown type; it is one of {}; did you mean `openai`?",
         known.join(", ")
@@ -211,10 +175,7 @@ fn an_unknown_type_lists_the_known_ones_and_suggests_the_nearest() {
 #[test]
 fn long_names_of_models_are_refused() {
     let file = |length: usize| {
-        provider(&format!(
-            "  - {{name: b, type: ollama, models: [{}]}}\n",
-            "m".repeat(length)
-        ))
+        provider(&format!("  - {{name: b, type: ollama, models: [{}]}}\n", "m".repeat(length)))
     };
     settings(&file(256), &[]);
     assert_eq!(
@@ -250,9 +211,7 @@ routing: {default_provider: west}
     let loaded = settings(file, &[]);
     assert_eq!(loaded.warnings, Vec::<String>::new());
     assert_eq!(loaded.routing.default_provider.as_deref(), Some("west"));
-    let [east, west] = &loaded.providers[..] else {
-        unreachable!("two providers")
-    };
+    let [east, west] = &loaded.providers[..] else { unreachable!("two providers") };
     assert_eq!(
         (east.name.as_str(), east.vendor.name, east.base_url.as_str()),
         ("east", "openai", "https://host/v1")
@@ -272,12 +231,7 @@ routing: {default_provider: west}
         .models
         .iter()
         .map(|model| {
-            (
-                model.name.as_str(),
-                model.upstream.as_deref(),
-                model.weight,
-                model.timeout.as_secs(),
-            )
+            (model.name.as_str(), model.upstream.as_deref(), model.weight, model.timeout.as_secs())
         })
         .collect();
     assert_eq!(
@@ -292,17 +246,10 @@ routing: {default_provider: west}
     );
     assert_eq!(
         west.base_url,
-        llmux_providers::vendor("ollama")
-            .expect("known")
-            .base_url
-            .expect("local")
+        llmux_providers::vendor("ollama").expect("known").base_url.expect("local")
     );
     assert_eq!(
-        (
-            west.api_key.is_none(),
-            west.max_concurrent,
-            west.api_version.as_deref()
-        ),
+        (west.api_key.is_none(), west.max_concurrent, west.api_version.as_deref()),
         (true, 0, None)
     );
     assert_eq!(
@@ -324,11 +271,7 @@ fn azure_takes_its_version_from_the_key_or_the_header() {
         let loaded = settings(&file, &[]);
         let azure = &loaded.providers[0];
         assert_eq!(azure.api_version.as_deref(), Some("2024-10-21"), "{more}");
-        assert_eq!(
-            (azure.base_url.as_str(), azure.headers.len()),
-            ("https://h", 0),
-            "{more}"
-        );
+        assert_eq!((azure.base_url.as_str(), azure.headers.len()), ("https://h", 0), "{more}");
     }
 }
 
@@ -342,14 +285,7 @@ routing: {default_provider: c}
 ",
     );
     let loaded = settings(&file, &[]);
-    assert_eq!(
-        loaded
-            .providers
-            .iter()
-            .map(|it| it.name.as_str())
-            .collect::<Vec<_>>(),
-        ["a"]
-    );
+    assert_eq!(loaded.providers.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["a"]);
     assert_eq!(
         loaded.warnings,
         [
@@ -376,20 +312,13 @@ fn a_key_that_is_needed_and_empty_disables_its_provider() {
             assert!(loaded.providers.is_empty(), "{file}");
             assert_eq!(
                 loaded.warnings,
-                [format!(
-                    "provider b is disabled: its api_key {given}, and {vendor} needs one"
-                )]
+                [format!("provider b is disabled: its api_key {given}, and {vendor} needs one")]
             );
         }
     }
     let local = "providers:\n  - {name: b, type: openai, base_url: \"http://127.0.0.1:1/v1\", models: [x]}\n";
     assert_eq!(settings(local, &[]).providers.len(), 1);
-    assert_eq!(
-        settings(&provider("    api_key: ${EMPTY}\n"), &[("EMPTY", "")])
-            .providers
-            .len(),
-        1
-    );
+    assert_eq!(settings(&provider("    api_key: ${EMPTY}\n"), &[("EMPTY", "")]).providers.len(), 1);
 }
 
 #[test]
@@ -422,10 +351,7 @@ providers:
 #[test]
 fn a_provider_without_models_is_warned_of() {
     let loaded = settings("providers:\n  - {name: b, type: ollama}\n", &[]);
-    assert_eq!(
-        loaded.warnings,
-        ["provider b has no models, so nothing reaches it"]
-    );
+    assert_eq!(loaded.warnings, ["provider b has no models, so nothing reaches it"]);
 }
 
 #[test]
@@ -437,51 +363,33 @@ fn without_providers_in_the_file_each_vendor_whose_key_is_set_is_enabled() {
         ("GEMINI_API_KEY", "gemini"),
     ] {
         for file in ["", "server: {port: 1}\n", "providers:\n"] {
-            let loaded = settings(
-                file,
-                &[
-                    (variable, "sk-1"),
-                    ("AZURE_OPENAI_ENDPOINT", "https://unused"),
-                ],
-            );
+            let loaded =
+                settings(file, &[(variable, "sk-1"), ("AZURE_OPENAI_ENDPOINT", "https://unused")]);
             let [only] = &loaded.providers[..] else {
                 unreachable!("one provider, not {:?}", loaded.providers)
             };
             let vendor = llmux_providers::vendor(name).expect("known");
             assert_eq!((only.name.as_str(), only.vendor.name), (name, name));
             assert_eq!(only.api_key.as_ref().expect("set").expose(), "sk-1");
-            let mut models: Vec<String> = vendor
-                .models
-                .iter()
-                .map(|model| (*model).to_owned())
-                .collect();
+            let mut models: Vec<String> =
+                vendor.models.iter().map(|model| (*model).to_owned()).collect();
             models.push(format!("{name}/*"));
             assert_eq!(
-                only.models
-                    .iter()
-                    .map(|model| model.name.clone())
-                    .collect::<Vec<_>>(),
+                only.models.iter().map(|model| model.name.clone()).collect::<Vec<_>>(),
                 models
             );
             assert_eq!(loaded.warnings, Vec::<String>::new());
         }
     }
     assert!(settings("", &[("OPENAI_API_KEY", "")]).providers.is_empty());
-    assert!(
-        settings("providers: []\n", &[("OPENAI_API_KEY", "sk-1")])
-            .providers
-            .is_empty()
-    );
+    assert!(settings("providers: []\n", &[("OPENAI_API_KEY", "sk-1")]).providers.is_empty());
 }
 
 #[test]
 fn azure_without_a_file_needs_its_endpoint() {
     let loaded = settings(
         "",
-        &[
-            ("AZURE_OPENAI_API_KEY", "k"),
-            ("AZURE_OPENAI_ENDPOINT", "https://r.openai.azure.com/"),
-        ],
+        &[("AZURE_OPENAI_API_KEY", "k"), ("AZURE_OPENAI_ENDPOINT", "https://r.openai.azure.com/")],
     );
     let azure = &loaded.providers[0];
     assert_eq!(
@@ -489,11 +397,7 @@ fn azure_without_a_file_needs_its_endpoint() {
         ("azure", "https://r.openai.azure.com")
     );
     assert_eq!(
-        azure
-            .models
-            .iter()
-            .map(|model| model.name.as_str())
-            .collect::<Vec<_>>(),
+        azure.models.iter().map(|model| model.name.as_str()).collect::<Vec<_>>(),
         ["azure/*"]
     );
     let loaded = settings("", &[("AZURE_OPENAI_API_KEY", "k")]);
@@ -505,13 +409,7 @@ fn azure_without_a_file_needs_its_endpoint() {
         ]
     );
     assert_eq!(
-        problems(
-            "",
-            &[
-                ("AZURE_OPENAI_API_KEY", "k"),
-                ("AZURE_OPENAI_ENDPOINT", "nowhere")
-            ]
-        ),
+        problems("", &[("AZURE_OPENAI_API_KEY", "k"), ("AZURE_OPENAI_ENDPOINT", "nowhere")]),
         [
             "providers[0].base_url: must be an absolute URL that begins with http:// or https:// (set by AZURE_OPENAI_ENDPOINT)"
         ]
@@ -525,25 +423,13 @@ fn overrides_reach_providers_by_name_also_those_without_a_file() {
         &[
             ("OPENAI_API_KEY", "k"),
             ("LLMUX_PROVIDERS__OPENAI__BASE_URL", "http://127.0.0.1:1/v1"),
-            (
-                "LLMUX_PROVIDERS__OLLAMA__BASE_URL",
-                "http://ollama:11434/v1",
-            ),
+            ("LLMUX_PROVIDERS__OLLAMA__BASE_URL", "http://ollama:11434/v1"),
         ],
     );
-    let urls: Vec<_> = loaded
-        .providers
-        .iter()
-        .map(|it| (it.name.as_str(), it.base_url.as_str()))
-        .collect();
-    assert!(
-        urls.contains(&("openai", "http://127.0.0.1:1/v1")),
-        "{urls:?}"
-    );
-    assert!(
-        urls.contains(&("ollama", "http://ollama:11434/v1")),
-        "{urls:?}"
-    );
+    let urls: Vec<_> =
+        loaded.providers.iter().map(|it| (it.name.as_str(), it.base_url.as_str())).collect();
+    assert!(urls.contains(&("openai", "http://127.0.0.1:1/v1")), "{urls:?}");
+    assert!(urls.contains(&("ollama", "http://ollama:11434/v1")), "{urls:?}");
     let file = provider("  - {name: Azure-East.2, type: ollama, models: [m]}\n");
     let loaded = settings(&file, &[("LLMUX_PROVIDERS__AZURE_EAST_2__WEIGHT", "9")]);
     assert_eq!(loaded.providers[1].models[0].weight, 9);

@@ -5,69 +5,27 @@ use super::{problems, provider, settings};
 /// Files with exactly one problem, and its text.
 const ONE_PROBLEM: &[(&str, &str)] = &[
     // Unknown keys, at each level.
-    (
-        "sever: {}\n",
-        "sever (line 1): unknown key; did you mean `server`?",
-    ),
+    ("sever: {}\n", "sever (line 1): unknown key; did you mean `server`?"),
     ("zzz: 1\n", "zzz (line 1): unknown key"),
-    (
-        "server:\n  port: 1\n  prot: 2\n",
-        "server.prot (line 3): unknown key; did you mean `port`?",
-    ),
-    (
-        "server: {tls: {crt: x}}\n",
-        "server.tls.crt (line 1): unknown key; did you mean `cert`?",
-    ),
-    (
-        "cache: {memory: {max_size: 1}}\n",
-        "cache.memory.max_size (line 1): unknown key",
-    ),
+    ("server:\n  port: 1\n  prot: 2\n", "server.prot (line 3): unknown key; did you mean `port`?"),
+    ("server: {tls: {crt: x}}\n", "server.tls.crt (line 1): unknown key; did you mean `cert`?"),
+    ("cache: {memory: {max_size: 1}}\n", "cache.memory.max_size (line 1): unknown key"),
     // Types.
     ("server: 1\n", "server (line 1): expected a map of keys"),
-    (
-        "server: []\n",
-        "server (line 1): expected a map of keys, not a list",
-    ),
-    (
-        "server:\n  port: {}\n",
-        "server.port (line 2): expected a whole number, not a map",
-    ),
-    (
-        "server:\n  port: http\n",
-        "server.port (line 2): expected a whole number, not `http`",
-    ),
-    (
-        "server:\n  port: 8080.5\n",
-        "server.port (line 2): expected a whole number, not `8080.5`",
-    ),
-    (
-        "server:\n  port: 65536\n",
-        "server.port (line 2): must be from 0 to 65535, not `65536`",
-    ),
-    (
-        "server:\n  port: -1\n",
-        "server.port (line 2): must be from 0 to 65535, not `-1`",
-    ),
-    (
-        "server: {workers: -1}\n",
-        "server.workers (line 1): must be from 0 to 65535, not `-1`",
-    ),
-    (
-        "strict_env: yes\n",
-        "strict_env (line 1): expected true or false, not `yes`",
-    ),
-    (
-        "strict_env: 1\n",
-        "strict_env (line 1): expected true or false, not `1`",
-    ),
+    ("server: []\n", "server (line 1): expected a map of keys, not a list"),
+    ("server:\n  port: {}\n", "server.port (line 2): expected a whole number, not a map"),
+    ("server:\n  port: http\n", "server.port (line 2): expected a whole number, not `http`"),
+    ("server:\n  port: 8080.5\n", "server.port (line 2): expected a whole number, not `8080.5`"),
+    ("server:\n  port: 65536\n", "server.port (line 2): must be from 0 to 65535, not `65536`"),
+    ("server:\n  port: -1\n", "server.port (line 2): must be from 0 to 65535, not `-1`"),
+    ("server: {workers: -1}\n", "server.workers (line 1): must be from 0 to 65535, not `-1`"),
+    ("strict_env: yes\n", "strict_env (line 1): expected true or false, not `yes`"),
+    ("strict_env: 1\n", "strict_env (line 1): expected true or false, not `1`"),
     (
         "routing: {retry_count: many}\n",
         "routing.retry_count (line 1): expected a whole number, not `many`",
     ),
-    (
-        "routing: {retry_jitter: x}\n",
-        "routing.retry_jitter (line 1): expected a number, not `x`",
-    ),
+    ("routing: {retry_jitter: x}\n", "routing.retry_jitter (line 1): expected a number, not `x`"),
     (
         "routing: {retry_jitter: 1.1}\n",
         "routing.retry_jitter (line 1): must be from 0 to 1, not `1.1`",
@@ -80,26 +38,11 @@ const ONE_PROBLEM: &[(&str, &str)] = &[
         "routing: {retry_jitter: .nan}\n",
         "routing.retry_jitter (line 1): expected a number, not `.nan`",
     ),
-    (
-        "tracing: {sample_rate: 2}\n",
-        "tracing.sample_rate (line 1): must be from 0 to 1, not `2`",
-    ),
-    (
-        "providers: {}\n",
-        "providers (line 1): expected a list, not a map",
-    ),
-    (
-        "providers: [openai]\n",
-        "providers[0] (line 1): expected a map of keys",
-    ),
-    (
-        "providers:\n  -\n",
-        "providers[0] (line 2): is empty, expected a map of keys",
-    ),
-    (
-        "server: {trusted_proxies: 10.0.0.1}\n",
-        "server.trusted_proxies (line 1): expected a list",
-    ),
+    ("tracing: {sample_rate: 2}\n", "tracing.sample_rate (line 1): must be from 0 to 1, not `2`"),
+    ("providers: {}\n", "providers (line 1): expected a list, not a map"),
+    ("providers: [openai]\n", "providers[0] (line 1): expected a map of keys"),
+    ("providers:\n  -\n", "providers[0] (line 2): is empty, expected a map of keys"),
+    ("server: {trusted_proxies: 10.0.0.1}\n", "server.trusted_proxies (line 1): expected a list"),
     (
         "routing: {model_strategy: []}\n",
         "routing.model_strategy (line 1): expected a map of keys, not a list",
@@ -117,26 +60,11 @@ const ONE_PROBLEM: &[(&str, &str)] = &[
         "server: {max_body_bytes: 10MB}\n",
         "server.max_body_bytes (line 1): expected a size such as 512KiB, 10MiB or 1GiB, not `10MB`",
     ),
-    (
-        "server: {read_timeout: 0s}\n",
-        "server.read_timeout (line 1): must be longer than 0",
-    ),
-    (
-        "server: {write_timeout: 0}\n",
-        "server.write_timeout (line 1): must be longer than 0",
-    ),
-    (
-        "server: {idle_timeout: 0ms}\n",
-        "server.idle_timeout (line 1): must be longer than 0",
-    ),
-    (
-        "server: {max_body_bytes: 0}\n",
-        "server.max_body_bytes (line 1): must be more than 0",
-    ),
-    (
-        "stream: {keep_alive: 0s}\n",
-        "stream.keep_alive (line 1): must be longer than 0",
-    ),
+    ("server: {read_timeout: 0s}\n", "server.read_timeout (line 1): must be longer than 0"),
+    ("server: {write_timeout: 0}\n", "server.write_timeout (line 1): must be longer than 0"),
+    ("server: {idle_timeout: 0ms}\n", "server.idle_timeout (line 1): must be longer than 0"),
+    ("server: {max_body_bytes: 0}\n", "server.max_body_bytes (line 1): must be more than 0"),
+    ("stream: {keep_alive: 0s}\n", "stream.keep_alive (line 1): must be longer than 0"),
     // Choices.
     (
         "routing:\n  strategy: simple_shuffle\n",
@@ -152,27 +80,15 @@ const ONE_PROBLEM: &[(&str, &str)] = &[
         "logging: {level: warning}\n",
         "logging.level (line 1): expected one of error, warn, info, debug, trace, not `warning`",
     ),
-    (
-        "logging: {format: xml}\n",
-        "logging.format (line 1): expected one of json, text, not `xml`",
-    ),
-    (
-        "auth: {enabled: on}\n",
-        "auth.enabled (line 1): expected one of auto, true, false, not `on`",
-    ),
+    ("logging: {format: xml}\n", "logging.format (line 1): expected one of json, text, not `xml`"),
+    ("auth: {enabled: on}\n", "auth.enabled (line 1): expected one of auto, true, false, not `on`"),
     (
         "cache: {type: disk}\n",
         "cache.type (line 1): expected one of local, redis, dual, not `disk`",
     ),
     // The server.
-    (
-        "server: {host: example.com}\n",
-        "server.host (line 1): expected an IP address or localhost",
-    ),
-    (
-        "server: {host: \"\"}\n",
-        "server.host (line 1): expected an IP address or localhost",
-    ),
+    ("server: {host: example.com}\n", "server.host (line 1): expected an IP address or localhost"),
+    ("server: {host: \"\"}\n", "server.host (line 1): expected an IP address or localhost"),
     (
         "server:\n  admin_port: 8080\n",
         "server.admin_port (line 2): must differ from server.port; 0 serves both planes on the main port",
@@ -189,10 +105,7 @@ const ONE_PROBLEM: &[(&str, &str)] = &[
         "server:\n  trusted_proxies:\n    - 10.0.0.0/8\n    - 10.0.0.0/33\n",
         "server.trusted_proxies[1] (line 4): expected an IP address or a CIDR such as 10.0.0.0/8",
     ),
-    (
-        "metrics: {path: metrics}\n",
-        "metrics.path (line 1): must begin with `/`",
-    ),
+    ("metrics: {path: metrics}\n", "metrics.path (line 1): must begin with `/`"),
     // Keys and variables.
     (
         "auth:\n  master_key:\n",
@@ -218,10 +131,7 @@ const ONE_PROBLEM: &[(&str, &str)] = &[
         "server:\n  host: ${NONE}\n",
         "server.host (line 2): the variable NONE is not set; `${NONE:}` allows that",
     ),
-    (
-        "pricing_file: ${x\n",
-        "pricing_file (line 1): `${` without `}`; a literal dollar is `$$`",
-    ),
+    ("pricing_file: ${x\n", "pricing_file (line 1): `${` without `}`; a literal dollar is `$$`"),
     (
         "pricing_file: ${}\n",
         "pricing_file (line 1): `${...}` must hold a variable's name; a literal dollar is `$$`",
@@ -337,11 +247,7 @@ const NO_PROBLEM: &[&str] = &[
 #[test]
 fn what_the_rules_allow_has_no_problem() {
     for file in NO_PROBLEM {
-        assert_eq!(
-            settings(file, &[("EMPTY", "")]).warnings,
-            Vec::<String>::new(),
-            "{file}"
-        );
+        assert_eq!(settings(file, &[("EMPTY", "")]).warnings, Vec::<String>::new(), "{file}");
     }
 }
 
@@ -366,10 +272,7 @@ routing:
   default_provider: c
 ";
     let told = problems(file, &[("LLMUX_SERVER__WRITE_TIMEOUT", "x")]);
-    let keys: Vec<&str> = told
-        .iter()
-        .map(|text| text.split(": ").next().expect("a key"))
-        .collect();
+    let keys: Vec<&str> = told.iter().map(|text| text.split(": ").next().expect("a key")).collect();
     assert_eq!(
         keys,
         [

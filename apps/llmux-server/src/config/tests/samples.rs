@@ -14,27 +14,17 @@ fn load_text(file: &str, variables: &[(&str, &str)]) -> super::Settings {
 
 fn names(settings: &super::Settings) -> Vec<String> {
     let models = settings.providers.iter().flat_map(|provider| {
-        provider
-            .models
-            .iter()
-            .map(move |model| format!("{}: {}", provider.name, model.name))
+        provider.models.iter().map(move |model| format!("{}: {}", provider.name, model.name))
     });
     models.collect()
 }
 
 #[test]
 fn the_first_promised_sample_loads() {
-    let loaded = load_text(
-        PROMISED_1,
-        &[("OPENAI_API_KEY", "a"), ("ANTHROPIC_API_KEY", "b")],
-    );
+    let loaded = load_text(PROMISED_1, &[("OPENAI_API_KEY", "a"), ("ANTHROPIC_API_KEY", "b")]);
     assert_eq!(
         names(&loaded),
-        [
-            "openai: gpt-4o",
-            "openai: gpt-4o-mini",
-            "anthropic: claude-3-5-sonnet-20241022"
-        ]
+        ["openai: gpt-4o", "openai: gpt-4o-mini", "anthropic: claude-3-5-sonnet-20241022"]
     );
     assert_eq!(
         loaded.warnings,
@@ -75,58 +65,32 @@ fn the_shipped_file_loads_in_an_empty_environment_and_changes_no_default() {
     };
     assert_eq!(part(&shipped), part(&default));
     assert!(shipped.providers.is_empty());
-    let (metrics, disabled): (Vec<&String>, Vec<&String>) = shipped
-        .warnings
-        .iter()
-        .partition(|warning| warning.contains("no effect"));
-    assert!(
-        disabled.iter().all(|warning| warning.ends_with("not set")),
-        "{disabled:?}"
-    );
+    let (metrics, disabled): (Vec<&String>, Vec<&String>) =
+        shipped.warnings.iter().partition(|warning| warning.contains("no effect"));
+    assert!(disabled.iter().all(|warning| warning.ends_with("not set")), "{disabled:?}");
     let keys = "metrics.enabled, metrics.litellm_names, metrics.path, metrics.require_auth, metrics.tenant_labels";
-    assert_eq!(
-        metrics,
-        [&format!(
-            "these keys have no effect in this version: {keys}"
-        )]
-    );
+    assert_eq!(metrics, [&format!("these keys have no effect in this version: {keys}")]);
 }
 
 #[test]
 fn the_shipped_file_enables_what_has_a_key() {
-    let loaded = load_text(
-        SHIPPED,
-        &[("OPENAI_API_KEY", "k"), ("LLMUX_MASTER_KEY", "m")],
-    );
+    let loaded = load_text(SHIPPED, &[("OPENAI_API_KEY", "k"), ("LLMUX_MASTER_KEY", "m")]);
     assert!(names(&loaded).contains(&"openai: gpt-4o".to_owned()));
     assert!(loaded.auth.data_plane_needs_key);
-    let variables = [
-        ("AZURE_OPENAI_API_KEY", "k"),
-        ("AZURE_OPENAI_ENDPOINT", "https://r.openai.azure.com"),
-    ];
+    let variables =
+        [("AZURE_OPENAI_API_KEY", "k"), ("AZURE_OPENAI_ENDPOINT", "https://r.openai.azure.com")];
     assert_eq!(load_text(SHIPPED, &variables).providers[0].name, "azure");
-    assert_eq!(
-        load_text(SHIPPED, &[("GOOGLE_API_KEY", "k")]).providers[0].name,
-        "gemini"
-    );
+    assert_eq!(load_text(SHIPPED, &[("GOOGLE_API_KEY", "k")]).providers[0].name, "gemini");
 }
 
 #[test]
 fn the_shipped_file_names_every_key_of_the_schema() {
     let schema = schema();
     let mut missing = Vec::new();
-    for (name, definition) in schema["$defs"]
-        .as_object()
-        .expect("sections")
-        .iter()
-        .chain([(&"top".to_owned(), &schema)])
+    for (name, definition) in
+        schema["$defs"].as_object().expect("sections").iter().chain([(&"top".to_owned(), &schema)])
     {
-        for key in definition["properties"]
-            .as_object()
-            .into_iter()
-            .flatten()
-            .map(|(key, _)| key)
-        {
+        for key in definition["properties"].as_object().into_iter().flatten().map(|(key, _)| key) {
             let written = SHIPPED.contains(&format!("{key}:"));
             if !written {
                 missing.push(format!("{name}.{key}"));
@@ -141,9 +105,6 @@ fn the_example_env_file_can_be_copied_and_used() {
     let folder = Folder::new();
     folder.write(".env", ENV_EXAMPLE);
     folder.write("config/config.yaml", SHIPPED);
-    let loaded = load(&Sources {
-        ..folder.sources(&[])
-    })
-    .expect("right");
+    let loaded = load(&Sources { ..folder.sources(&[]) }).expect("right");
     assert!(loaded.auth.master_key.is_none());
 }
