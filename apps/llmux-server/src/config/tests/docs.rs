@@ -56,24 +56,39 @@ fn resolve<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
     reference.and_then(|pointer| root.pointer(pointer)).unwrap_or(schema)
 }
 
+/// Compares what stands between two marks of docs/configuration.md with `table`, or writes it there.
+fn is_up_to_date(start: &str, end: &str, table: &str) {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+    let text = std::fs::read_to_string(path).expect("docs/configuration.md is there");
+    let (before, rest) = text.split_once(start).expect("the start of the table");
+    let (found, after) = rest.split_once(end).expect("the end of the table");
+    if found.trim() != table.trim() && std::env::var_os("LLMUX_BLESS").is_some() {
+        std::fs::write(path, format!("{before}{start}\n{table}\n{end}{after}")).expect("writable");
+        return;
+    }
+    let hint = "run the tests of docs.rs one by one with LLMUX_BLESS=1 to write the tables anew";
+    assert_eq!(found.trim(), table.trim(), "{hint}");
+}
+
 #[test]
 fn the_reference_is_up_to_date() {
     let schema = file_schema();
     let mut table = "| Key | Default | Meaning |\n|---|---|---|\n".to_owned();
     rows(&schema, &schema, "", &mut table);
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
-    let text = std::fs::read_to_string(path).expect("docs/configuration.md is there");
-    let (before, rest) = text.split_once(START).expect("the start of the reference");
-    let (reference, after) = rest.split_once(END).expect("the end of the reference");
-    if reference.trim() != table.trim() && std::env::var_os("LLMUX_BLESS").is_some() {
-        std::fs::write(path, format!("{before}{START}\n{table}\n{END}{after}")).expect("writable");
-        return;
+    is_up_to_date(START, END, &table);
+}
+
+#[test]
+fn the_list_of_providers_is_up_to_date() {
+    let mut table = "| `type` | Default `base_url` | Key |\n|---|---|---|\n".to_owned();
+    let mut vendors: Vec<_> = llmux_providers::vendors().iter().collect();
+    vendors.sort_by_key(|vendor| vendor.name);
+    for vendor in vendors {
+        let url = vendor.base_url.map_or("none: it must be given".into(), |url| format!("`{url}`"));
+        let key = if vendor.key_required { "needed" } else { "optional" };
+        table.push_str(&format!("| `{}` | {url} | {key} |\n", vendor.name));
     }
-    assert_eq!(
-        reference.trim(),
-        table.trim(),
-        "run this test with LLMUX_BLESS=1 to write the reference anew"
-    );
+    is_up_to_date("<!-- providers: start -->", "<!-- providers: end -->", &table);
 }
 
 #[test]
