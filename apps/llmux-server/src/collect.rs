@@ -11,7 +11,7 @@ pub(crate) enum CollectError {
 }
 
 /// Reads a body up to `limit` bytes. One that comes in one piece is not copied.
-pub(crate) async fn collect<B>(mut body: B, limit: usize) -> Result<Bytes, CollectError>
+pub(crate) async fn collect<B>(body: &mut B, limit: usize) -> Result<Bytes, CollectError>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -37,4 +37,27 @@ where
         all.extend_from_slice(&data);
     }
     Ok(if all.is_empty() { first } else { all.freeze() })
+}
+
+/// Reads and forgets what a client is still sending, within bounds, so that it gets to read the answer: a connection that is
+/// closed with bytes unread is reset, and takes the answer with it.
+pub(crate) fn discard(mut body: hyper::body::Incoming) {
+    const BYTES: usize = 64 * 1024 * 1024;
+    const TIME: std::time::Duration = std::time::Duration::from_secs(5);
+
+    if body.is_end_stream() {
+        return;
+    }
+    tokio::spawn(async move {
+        let read = async {
+            let mut length = 0;
+            while let Some(Ok(frame)) = body.frame().await {
+                length += frame.data_ref().map_or(0, Bytes::len);
+                if length > BYTES {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(TIME, read).await;
+    });
 }

@@ -78,8 +78,8 @@ pub(crate) struct Exchange {
     gateway: Arc<Gateway>,
     pub(crate) line: AccessLine,
     pub(crate) started: Instant,
-    /// Time spent waiting for vendors before the answer began.
-    pub(crate) upstream: Duration,
+    /// Time spent waiting for others before the answer began: the client's body, vendors, the wait between attempts.
+    pub(crate) waited: Duration,
     logged: bool,
     _busy: BusyGuard,
 }
@@ -124,7 +124,7 @@ impl Exchange {
             gateway: Arc::clone(gateway),
             line,
             started: Instant::now(),
-            upstream: Duration::ZERO,
+            waited: Duration::ZERO,
             logged: true,
             _busy: busy,
         })
@@ -158,9 +158,9 @@ impl Exchange {
         self.line.outcome = Outcome::Error;
     }
 
-    /// Returns the part of the time so far that was not spent waiting for a vendor.
+    /// Returns the part of the time so far that was not spent waiting for others.
     pub(crate) fn overhead(&self) -> Duration {
-        self.started.elapsed().saturating_sub(self.upstream)
+        self.started.elapsed().saturating_sub(self.waited)
     }
 }
 

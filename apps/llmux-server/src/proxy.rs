@@ -39,11 +39,11 @@ pub(crate) async fn call(
     worker: &Worker,
     endpoint: Endpoint,
     path_model: Option<String>,
-    request: Request<Incoming>,
+    head: http::request::Parts,
+    body: &mut Incoming,
     exchange: &mut Exchange,
 ) -> Result<(Response<Reply>, Option<Admitted>), ApiError> {
     let gateway = &worker.gateway;
-    let (head, body) = request.into_parts();
     let caller = gateway.gate.identify(
         headers::presented_key(&head.headers),
         headers::host(&head.uri, &head.headers),
@@ -66,7 +66,7 @@ pub(crate) async fn call(
 
 async fn read_body(
     headers: &HeaderMap,
-    body: Incoming,
+    body: &mut Incoming,
     worker: &Worker,
     exchange: &mut Exchange,
 ) -> Result<Bytes, ApiError> {
@@ -76,6 +76,7 @@ async fn read_body(
     if encoded {
         return Err(ApiError::encoded_body());
     }
+    let started = Instant::now();
     let bytes = if body.is_end_stream() {
         Bytes::new()
     } else {
@@ -86,6 +87,7 @@ async fn read_body(
         })?
     };
     exchange.line.bytes_in = bytes.len();
+    exchange.waited += started.elapsed();
     Ok(bytes)
 }
 
@@ -233,7 +235,10 @@ impl Call<'_> {
             let step = policy.after(&failure, exchange.line.attempts, others, fastrand::u64(..));
             match step {
                 Step::Elsewhere => {}
-                Step::Again { delay } if !self.is_over(delay) => tokio::time::sleep(delay).await,
+                Step::Again { delay } if !self.is_over(delay) => {
+                    tokio::time::sleep(delay).await;
+                    exchange.waited += delay;
+                }
                 Step::Again { .. } | Step::GiveUp => return Err(failed.into()),
             }
             if self.is_over(Duration::ZERO) {
@@ -275,7 +280,7 @@ impl Call<'_> {
     ) -> Result<Response<Reply>, (Attempt, Failed)> {
         let started = Instant::now();
         let result = self.exchange(attempt, started, exchange).await;
-        exchange.upstream += started.elapsed();
+        exchange.waited += started.elapsed();
         result
     }
 
@@ -385,8 +390,8 @@ impl Call<'_> {
     }
 
     /// Reads a whole JSON answer.
-    async fn whole(&self, body: UpstreamBody, until: Instant) -> Result<JsonReply, Failed> {
-        let read = tokio::time::timeout_at(until, collect(body, MAX_REPLY_BYTES)).await;
+    async fn whole(&self, mut body: UpstreamBody, until: Instant) -> Result<JsonReply, Failed> {
+        let read = tokio::time::timeout_at(until, collect(&mut body, MAX_REPLY_BYTES)).await;
         let bytes = read.map_err(|_| Failed::timeout())?.map_err(|error| {
             let message = match error {
                 CollectError::TooLarge => "The provider's answer is too large.",
@@ -448,10 +453,10 @@ impl Answer {
 async fn refusal(
     head: &http::response::Parts,
     headers: HeaderMap,
-    body: UpstreamBody,
+    mut body: UpstreamBody,
     until: Instant,
 ) -> Failed {
-    let read = tokio::time::timeout_at(until, collect(body, MAX_ERROR_BYTES)).await;
+    let read = tokio::time::timeout_at(until, collect(&mut body, MAX_ERROR_BYTES)).await;
     let bytes = read.ok().and_then(Result::ok).unwrap_or_default();
     let rejection = Rejection::from_reply(head.status.as_u16(), bytes);
     let mut failed = Failed::rejected(Box::new(rejection));

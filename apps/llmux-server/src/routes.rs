@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use llmux_auth::Admitted;
@@ -15,8 +16,9 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::body::{Body, Reply};
+use crate::collect::discard;
 use crate::error::ApiError;
-use crate::exchange::{Exchange, milliseconds};
+use crate::exchange::{Exchange, Outcome, milliseconds};
 use crate::gateway::{Gateway, Worker};
 use crate::timed_io::Busy;
 use crate::{headers, proxy};
@@ -139,14 +141,23 @@ pub(crate) async fn handle(connection: Connection, request: Request<Incoming>) -
     let mut exchange =
         Exchange::open(gateway, busy, request_id.clone(), client_ip, request.method());
 
-    let dispatched = Guarded(Box::pin(dispatch(&connection, request, &mut exchange))).await;
-    let (mut response, admitted) = match dispatched {
+    let (head, mut body) = request.into_parts();
+    let is_head = head.method == Method::HEAD;
+    let dispatch = dispatch(&connection, head, &mut body, &mut exchange);
+    let (mut response, admitted) = match Guarded(Box::pin(dispatch)).await {
         Ok(answered) => answered,
         Err(error) => {
             exchange.note_error(&error.error);
+            if error.status != StatusCode::REQUEST_TIMEOUT {
+                discard(body);
+            }
             (error.response().map(Reply::Whole), None)
         }
     };
+    if is_head {
+        // Its body is never asked for.
+        exchange.line.outcome = Outcome::Ok;
+    }
     exchange.line.status = response.status().as_u16();
     exchange.line.overhead_ms = Some(milliseconds(exchange.overhead()));
     add_headers(&mut response, &exchange);
@@ -190,18 +201,19 @@ type Answered = (Response<Reply>, Option<Admitted>);
 
 async fn dispatch(
     connection: &Connection,
-    request: Request<Incoming>,
+    head: Parts,
+    body: &mut Incoming,
     exchange: &mut Exchange,
 ) -> Result<Answered, ApiError> {
     let worker = &connection.worker;
     let gateway = &worker.gateway;
-    let path = Path::of(request.uri().path());
+    let path = Path::of(head.uri.path());
     let found: Vec<&Route> = ROUTES.iter().filter(|route| path.is(route)).collect();
     let is_data = found.iter().any(|route| route.role == Role::Caller);
     if found.is_empty() || (is_data && connection.port == Port::Admin) {
-        return elsewhere(connection, &path, &request, exchange);
+        return elsewhere(connection, &path, &head, exchange);
     }
-    let method = match *request.method() {
+    let method = match head.method {
         Method::HEAD => "GET",
         ref method => method.as_str(),
     };
@@ -214,14 +226,14 @@ async fn dispatch(
     match route.action {
         Action::Proxy(endpoint) => {
             let model = path.deployment.clone();
-            proxy::call(worker, endpoint, model, request, exchange).await
+            proxy::call(worker, endpoint, model, head, body, exchange).await
         }
         Action::Models => {
-            identify(gateway, &request, exchange)?;
+            identify(gateway, &head, exchange)?;
             Ok((models(gateway), None))
         }
         Action::Model => {
-            identify(gateway, &request, exchange)?;
+            identify(gateway, &head, exchange)?;
             Ok((model(gateway, &path)?, None))
         }
         Action::Live => {
@@ -247,35 +259,31 @@ async fn dispatch(
 fn elsewhere(
     connection: &Connection,
     path: &Path,
-    request: &Request<Incoming>,
+    head: &Parts,
     exchange: &mut Exchange,
 ) -> Result<Answered, ApiError> {
     let gateway = &connection.worker.gateway;
-    let raw = request.uri().path();
+    let raw = head.uri.path();
     let management_here = connection.port == Port::Admin || gateway.settings.server.admin_port == 0;
     if management_here && MANAGEMENT.iter().any(|prefix| raw.starts_with(prefix)) {
         exchange.line.route = "management";
-        let _administrator = gateway.gate.administer(headers::presented_key(request.headers()))?;
+        let _administrator = gateway.gate.administer(headers::presented_key(&head.headers))?;
         return Err(ApiError::unsupported_endpoint());
     }
     if connection.port == Port::Main && NOT_BUILT.iter().any(|route| path.matches(route)) {
         exchange.line.route = "not built";
-        identify(gateway, request, exchange)?;
+        identify(gateway, head, exchange)?;
         return Err(ApiError::unsupported_endpoint());
     }
-    Err(ApiError::unknown_path(request.method(), raw))
+    Err(ApiError::unknown_path(&head.method, raw))
 }
 
 /// Finds out who is calling, or refuses.
-fn identify(
-    gateway: &Gateway,
-    request: &Request<Incoming>,
-    exchange: &mut Exchange,
-) -> Result<(), ApiError> {
-    let map = request.headers();
+fn identify(gateway: &Gateway, head: &Parts, exchange: &mut Exchange) -> Result<(), ApiError> {
+    let map = &head.headers;
     let caller = gateway.gate.identify(
         headers::presented_key(map),
-        headers::host(request.uri(), map),
+        headers::host(&head.uri, map),
         headers::origin(map),
     )?;
     exchange.line.caller = Some(caller.as_str());

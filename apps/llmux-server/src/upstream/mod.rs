@@ -58,8 +58,10 @@ impl Upstream {
         connect_timeout: Duration,
         request: impl Fn() -> Request<Full<Bytes>>,
     ) -> Result<Response<UpstreamBody>, SendError> {
+        let mut trust_kept = true;
         loop {
-            let (mut sender, kept) = match self.pools.take(origin).await {
+            let kept = if trust_kept { self.pools.take(origin).await } else { None };
+            let (mut sender, kept) = match kept {
                 Some(sender) => (sender, true),
                 None => (self.connect(origin, connect_timeout).await?, false),
             };
@@ -67,7 +69,7 @@ impl Upstream {
             match sender.send(request).await {
                 Ok(response) => return Ok(self.pools.lease(origin, sender, response)),
                 // The vendor closed it while it lay idle. A fresh one will tell whether the vendor is there.
-                Err(error) if kept && is_dead_connection(&error) => {}
+                Err(error) if kept && is_dead_connection(&error) => trust_kept = false,
                 Err(error) => return Err(SendError::Broken(error)),
             }
         }
