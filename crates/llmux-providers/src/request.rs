@@ -5,9 +5,10 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny};
 use serde_json::value::RawValue;
 
-use crate::json::{Shape, Splices, members, quoted, skip_space, span};
+use crate::json::{Member, Shape, Splices, members, quoted, skip_space, span};
 use crate::target::Endpoint;
 
 /// What is wrong with a request body.
@@ -35,14 +36,24 @@ struct Fields<'a> {
     stream: Option<&'a RawValue>,
     #[serde(borrow)]
     stream_options: Option<&'a RawValue>,
-    #[serde(borrow)]
-    tags: Option<&'a RawValue>,
-    #[serde(borrow)]
-    cache: Option<&'a RawValue>,
+    #[serde(default)]
+    tags: Present,
+    #[serde(default)]
+    cache: Present,
     #[serde(borrow)]
     metadata: Option<&'a RawValue>,
     messages: Option<Shape>,
     input: Option<Shape>,
+}
+
+/// Whether a field is there, whatever its value.
+#[derive(Default)]
+struct Present(bool);
+
+impl<'de> Deserialize<'de> for Present {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        IgnoredAny::deserialize(deserializer).map(|_| Self(true))
+    }
 }
 
 /// The edits of one attempt.
@@ -95,8 +106,7 @@ impl JsonRequest {
         };
         let tags_in_metadata =
             fields.metadata.is_some_and(|raw| !array_of_tags(raw.get()).is_empty());
-        let has_control_fields =
-            fields.tags.is_some() || fields.cache.is_some() || tags_in_metadata;
+        let has_control_fields = fields.tags.0 || fields.cache.0 || tags_in_metadata;
         let stream_end = fields.stream.map_or(0, |raw| span(&body, raw.get()).end);
         let stream_options = fields.stream_options.map(|raw| span(&body, raw.get()));
         Ok(Self {
@@ -149,9 +159,10 @@ impl JsonRequest {
                     splices.replace(null.value.clone(), quoted(edits.model));
                     return self.spliced(splices, edits);
                 }
+                let all = members(json, |_| true).unwrap_or_default();
+                let removed = self.own_members().0.len();
+                let comma = if all.len() > removed { "," } else { "" };
                 let inside = skip_space(json, 0) + 1;
-                let comma =
-                    if json.get(skip_space(json, inside)) == Some(&b'}') { "" } else { "," };
                 splices.insert(inside, format!("\"model\":{}{comma}", quoted(edits.model)));
             }
         }
@@ -172,7 +183,12 @@ impl JsonRequest {
     fn ask_usage(&self, splices: &mut Splices) {
         const ASK: &str = "\"include_usage\":true";
         let Some(options) = &self.stream_options else {
-            return splices.insert(self.stream_end, format!(",\"stream_options\":{{{ASK}}}"));
+            // A literal null must not stay beside ours.
+            let null = members(&self.body, |name| name == "stream_options").unwrap_or_default();
+            return match null.first() {
+                Some(null) => splices.replace(null.value.clone(), format!("{{{ASK}}}")),
+                None => splices.insert(self.stream_end, format!(",\"stream_options\":{{{ASK}}}")),
+            };
         };
         let object = &self.body[options.clone()];
         let found = members(object, |name| name == "include_usage").unwrap_or_default();
@@ -185,19 +201,27 @@ impl JsonRequest {
         }
     }
 
-    fn remove_control_fields(&self, splices: &mut Splices) {
+    /// Finds the gateway's own members, and `metadata`, which may have one inside.
+    fn own_members(&self) -> (Vec<Member>, Option<Member>) {
         let json = &self.body;
-        let top =
-            members(json, |name| matches!(name, "tags" | "cache" | "metadata")).unwrap_or_default();
-        let (metadata, own): (Vec<_>, Vec<_>) = top.into_iter().partition(|member| {
+        let is = |name: &str| matches!(name, "tags" | "cache" | "metadata");
+        let found = members(json, is).unwrap_or_default();
+        let is_metadata = |member: &Member| {
             serde_json::from_slice::<String>(&json[member.key.clone()])
                 .is_ok_and(|name| name == "metadata")
-        });
+        };
+        let (metadata, own): (Vec<_>, Vec<_>) = found.into_iter().partition(is_metadata);
+        (own, metadata.into_iter().next())
+    }
+
+    fn remove_control_fields(&self, splices: &mut Splices) {
+        let json = &self.body;
+        let (own, metadata) = self.own_members();
         splices.remove(json, &own);
-        for member in metadata {
+        if let Some(member) = metadata {
             let offset = member.value.start;
             let Ok(object) = std::str::from_utf8(&json[member.value]) else {
-                continue;
+                return;
             };
             let mut inner = Splices::default();
             inner.remove(object.as_bytes(), &array_of_tags(object));
@@ -211,7 +235,7 @@ impl JsonRequest {
 }
 
 /// Finds `tags` in a `metadata` object, where it is an array.
-fn array_of_tags(metadata: &str) -> Vec<crate::json::Member> {
+fn array_of_tags(metadata: &str) -> Vec<Member> {
     let mut found = members(metadata.as_bytes(), |name| name == "tags").unwrap_or_default();
     found.retain(|member| metadata.as_bytes().get(member.value.start) == Some(&b'['));
     found

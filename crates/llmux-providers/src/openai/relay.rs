@@ -54,8 +54,8 @@ struct Events {
     /// The name the client knows the model by.
     model: String,
     hide_usage: bool,
-    /// The last event was kept back, and so is the LF that may still belong to it.
-    hidden: bool,
+    /// The last event was kept back and ended with a CR: an LF that follows belongs to it.
+    hidden_cr: bool,
     progress: Progress,
     /// The answer is whole, though the stream may go on.
     complete: bool,
@@ -102,7 +102,7 @@ impl Relay {
             endpoint,
             model: model.into(),
             hide_usage,
-            hidden: false,
+            hidden_cr: false,
             progress: Progress::default(),
             complete: false,
             usage: None,
@@ -196,9 +196,9 @@ impl Events {
         if self.progress.ended {
             return Ok(());
         }
-        let hidden = std::mem::take(&mut self.hidden);
+        let hidden_cr = std::mem::take(&mut self.hidden_cr);
         let Some(data) = frame.data.as_deref().filter(|data| !data.trim_ascii().is_empty()) else {
-            if hidden && frame.raw == b"\n" {
+            if hidden_cr && frame.raw == b"\n" {
                 return Ok(());
             }
             out.put_slice(frame.raw);
@@ -230,7 +230,7 @@ impl Events {
         }
         let empty = self.note_choices(&chunk);
         if self.hide_usage && empty && chunk.usage.is_some() {
-            self.hidden = true;
+            self.hidden_cr = frame.raw.ends_with(b"\r");
             return Ok(());
         }
         let names: Vec<_> = chunk.model.map(|raw| span(data, raw.get())).into_iter().collect();
