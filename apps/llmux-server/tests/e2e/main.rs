@@ -1,0 +1,13 @@
+//! The real binary against vendors that replay recorded traffic or act a script, seen from outside.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod bytes;
+mod client;
+mod errors;
+mod faults;
+mod fixtures;
+mod harness;
+mod load;
+mod replay;
+mod routing;
+mod streams;
