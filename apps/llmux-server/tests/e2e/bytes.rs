@@ -54,7 +54,10 @@ fn value_end(json: &[u8], start: usize) -> Option<usize> {
         }
         _ => {
             let mut at = start;
-            while at < json.len() && !matches!(json[at], b',' | b'}' | b']') && !json[at].is_ascii_whitespace() {
+            while at < json.len()
+                && !matches!(json[at], b',' | b'}' | b']')
+                && !json[at].is_ascii_whitespace()
+            {
                 at += 1;
             }
             Some(at)
@@ -92,7 +95,10 @@ pub(crate) fn span(json: &[u8], path: &[&str]) -> Option<Range<usize>> {
     let mut value = 0..json.len();
     for key in path {
         let quoted = format!("\"{key}\"");
-        value = members(json, value.start)?.into_iter().find(|member| json[member.key.clone()] == *quoted.as_bytes())?.value;
+        value = members(json, value.start)?
+            .into_iter()
+            .find(|member| json[member.key.clone()] == *quoted.as_bytes())?
+            .value;
     }
     Some(value)
 }
@@ -105,7 +111,9 @@ pub(crate) fn splice(bytes: &[u8], range: Range<usize>, with: &[u8]) -> Vec<u8> 
 /// Replaces the string at `path`, if there is one.
 pub(crate) fn with_string(json: &[u8], path: &[&str], value: &str) -> Vec<u8> {
     match span(json, path) {
-        Some(range) if json[range.start] == b'"' => splice(json, range, format!("\"{value}\"").as_bytes()),
+        Some(range) if json[range.start] == b'"' => {
+            splice(json, range, format!("\"{value}\"").as_bytes())
+        }
         _ => json.to_vec(),
     }
 }
@@ -114,7 +122,10 @@ pub(crate) fn with_string(json: &[u8], path: &[&str], value: &str) -> Vec<u8> {
 pub(crate) fn without_member(json: &[u8], key: &str) -> Vec<Vec<u8>> {
     let quoted = format!("\"{key}\"");
     let Some(members) = members(json, 0) else { return Vec::new() };
-    let Some(at) = members.iter().position(|member| json[member.key.clone()] == *quoted.as_bytes()) else { return Vec::new() };
+    let Some(at) = members.iter().position(|member| json[member.key.clone()] == *quoted.as_bytes())
+    else {
+        return Vec::new();
+    };
     let (start, end) = (members[at].key.start, members[at].value.end);
     let mut starts = vec![start];
     let mut ends = vec![end];
@@ -156,7 +167,11 @@ pub(crate) fn without_member(json: &[u8], key: &str) -> Vec<Vec<u8>> {
 pub(crate) enum Item {
     /// A comment line, without its colon.
     Comment(Vec<u8>),
-    Event { name: Option<Vec<u8>>, id: Option<Vec<u8>>, data: Vec<u8> },
+    Event {
+        name: Option<Vec<u8>>,
+        id: Option<Vec<u8>>,
+        data: Vec<u8>,
+    },
 }
 
 impl Item {
@@ -197,9 +212,12 @@ impl std::fmt::Debug for Item {
 /// Splits an event stream into its items. An event that no empty line ends is dropped, as clients do.
 pub(crate) fn items(stream: &[u8]) -> Vec<Item> {
     let mut found = Vec::new();
-    let (mut name, mut id, mut data): (Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>) = (None, None, None);
+    let (mut name, mut id) = (None, None);
+    let mut data: Option<Vec<u8>> = None;
     let mut at = 0;
-    while let Some(end) = stream[at..].iter().position(|byte| matches!(byte, b'\n' | b'\r')).map(|end| at + end) {
+    while let Some(end) =
+        stream[at..].iter().position(|byte| matches!(byte, b'\n' | b'\r')).map(|end| at + end)
+    {
         let line = &stream[at..end];
         at = if stream[end..].starts_with(b"\r\n") { end + 2 } else { end + 1 };
         if line.is_empty() {
@@ -243,7 +261,10 @@ fn members_are_found_by_their_spans() {
 #[test]
 fn streams_are_split_whatever_their_line_ends() {
     let plain = items(b": hi\n\nevent: a\ndata: 1\ndata:2\n\ndata: [DONE]\n\ndata: cut");
-    assert_eq!(plain, items(b": hi\r\n\r\nevent: a\r\ndata: 1\r\ndata:2\r\n\r\ndata: [DONE]\r\n\r\ndata: cut"));
+    assert_eq!(
+        plain,
+        items(b": hi\r\n\r\nevent: a\r\ndata: 1\r\ndata:2\r\n\r\ndata: [DONE]\r\n\r\ndata: cut")
+    );
     assert_eq!(plain.len(), 3);
     assert_eq!(plain[1].data(), b"1\n2");
 }

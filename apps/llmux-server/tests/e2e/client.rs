@@ -53,7 +53,10 @@ impl Request<'_> {
         if !self.body.is_empty() && !given("content-type") {
             head.push_str("content-type: application/json\r\n");
         }
-        if (!self.body.is_empty() || self.method == "POST") && !given("content-length") && !given("transfer-encoding") {
+        if (!self.body.is_empty() || self.method == "POST")
+            && !given("content-length")
+            && !given("transfer-encoding")
+        {
             head.push_str(&format!("content-length: {}\r\n", self.body.len()));
         }
         for (name, value) in self.headers {
@@ -85,18 +88,29 @@ impl Response {
             if let Some(end) = buffer.windows(4).position(|four| four == b"\r\n\r\n") {
                 break end + 4;
             }
-            let read = tokio::time::timeout(PATIENCE, stream.read_buf(&mut buffer)).await.expect("an answer comes in time");
+            let read = tokio::time::timeout(PATIENCE, stream.read_buf(&mut buffer))
+                .await
+                .expect("an answer comes in time");
             let read = read.expect("the gateway answers");
-            assert!(read > 0, "the gateway closed the connection without an answer; got {:?}", String::from_utf8_lossy(&buffer));
+            assert!(
+                read > 0,
+                "the gateway closed the connection without an answer; got {:?}",
+                String::from_utf8_lossy(&buffer)
+            );
         };
         let text = String::from_utf8(buffer.drain(..head).collect()).expect("heads are ASCII");
         let mut lines = text.split("\r\n");
-        let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|status| status.parse().ok());
+        let status = lines
+            .next()
+            .and_then(|line| line.split(' ').nth(1))
+            .and_then(|status| status.parse().ok());
         let headers: Vec<(String, String)> = lines
             .filter_map(|line| line.split_once(':'))
             .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
             .collect();
-        let value = |name: &str| headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+        let value = |name: &str| {
+            headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone())
+        };
         let framing = match (value("transfer-encoding"), value("content-length")) {
             (Some(encoding), length) => {
                 assert_eq!((encoding.as_str(), length), ("chunked", None), "one framing only");
@@ -123,13 +137,17 @@ impl Response {
                 Framing::Length(left) => {
                     let taken = left.min(self.buffer.len());
                     self.body.extend(self.buffer.drain(..taken));
-                    self.framing = if taken == left { Framing::Done } else { Framing::Length(left - taken) };
+                    self.framing =
+                        if taken == left { Framing::Done } else { Framing::Length(left - taken) };
                     return self.framing != Framing::Done;
                 }
                 Framing::Chunked => {
-                    let Some(line) = self.buffer.windows(2).position(|two| two == b"\r\n") else { return true };
+                    let Some(line) = self.buffer.windows(2).position(|two| two == b"\r\n") else {
+                        return true;
+                    };
                     let size = String::from_utf8_lossy(&self.buffer[..line]).into_owned();
-                    let size = usize::from_str_radix(size.trim(), 16).expect("a chunk begins with its size");
+                    let size = usize::from_str_radix(size.trim(), 16)
+                        .expect("a chunk begins with its size");
                     if self.buffer.len() < line + 2 + size + 2 {
                         return true;
                     }
@@ -158,7 +176,8 @@ impl Response {
         match read.expect("the body goes on in time") {
             Ok(read) if read > 0 => self.decode(),
             _ => {
-                self.framing = if self.framing == Framing::Close { Framing::Done } else { Framing::Cut };
+                self.framing =
+                    if self.framing == Framing::Close { Framing::Done } else { Framing::Cut };
                 return false;
             }
         };
@@ -205,18 +224,29 @@ impl Response {
     }
 
     pub(crate) fn json(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("status {}, not JSON ({error}): {}", self.status, self.text()))
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| {
+            panic!("status {}, not JSON ({error}): {}", self.status, self.text())
+        })
     }
 
     /// Returns the error object, of which all four members must be there.
     pub(crate) fn error(&self) -> serde_json::Value {
         let body = self.json();
-        let error = body.get("error").unwrap_or_else(|| panic!("status {}, no error in {body}", self.status));
+        let error = body
+            .get("error")
+            .unwrap_or_else(|| panic!("status {}, no error in {body}", self.status));
         for member in ["message", "type", "param", "code"] {
             assert!(error.get(member).is_some(), "no {member} in {body}");
         }
-        assert!(error["message"].as_str().is_some_and(|message| !message.is_empty()), "no message in {body}");
-        assert!(self.header("content-type").is_some_and(|value| value.starts_with("application/json")), "{:?}", self.headers);
+        assert!(
+            error["message"].as_str().is_some_and(|message| !message.is_empty()),
+            "no message in {body}"
+        );
+        assert!(
+            self.header("content-type").is_some_and(|value| value.starts_with("application/json")),
+            "{:?}",
+            self.headers
+        );
         error.clone()
     }
 

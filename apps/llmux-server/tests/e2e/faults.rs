@@ -16,22 +16,50 @@ struct Fault {
 
 fn failed(status: u16) -> Reply {
     let kind = if status == 429 { "requests" } else { "server_error" };
-    Reply::json(status, format!(r#"{{"error":{{"message":"the vendor said {status}","type":"{kind}","param":null,"code":null}}}}"#))
+    Reply::json(
+        status,
+        format!(
+            r#"{{"error":{{"message":"the vendor said {status}","type":"{kind}","param":null,"code":null}}}}"#
+        ),
+    )
 }
 
 /// Failures of a whole answer as of a stream.
 fn faults() -> Vec<Fault> {
-    let statuses = [(500, 502), (502, 502), (503, 503), (529, 503), (504, 504), (408, 504), (429, 429)];
-    let mut faults: Vec<Fault> =
-        statuses.iter().map(|(theirs, status)| Fault { name: "status", reply: failed(*theirs), status: *status }).collect();
+    let statuses =
+        [(500, 502), (502, 502), (503, 503), (529, 503), (504, 504), (408, 504), (429, 429)];
+    let mut faults: Vec<Fault> = statuses
+        .iter()
+        .map(|(theirs, status)| Fault { name: "status", reply: failed(*theirs), status: *status })
+        .collect();
     faults.extend([
         Fault { name: "hang", reply: Reply::silent(), status: 504 },
-        Fault { name: "closed without an answer", reply: Reply::json(200, "{}").after(Step::Cut), status: 502 },
-        Fault { name: "not HTTP", reply: Reply::raw(b"\x00\x01 nonsense \xff\r\n\r\n"), status: 502 },
-        Fault { name: "half a head", reply: Reply::raw(b"HTTP/1.1 200 OK\r\ncontent-ty"), status: 502 },
-        Fault { name: "a web page", reply: Reply::whole(200, "text/html", b"<html>captive portal</html>"), status: 502 },
+        Fault {
+            name: "closed without an answer",
+            reply: Reply::json(200, "{}").after(Step::Cut),
+            status: 502,
+        },
+        Fault {
+            name: "not HTTP",
+            reply: Reply::raw(b"\x00\x01 nonsense \xff\r\n\r\n"),
+            status: 502,
+        },
+        Fault {
+            name: "half a head",
+            reply: Reply::raw(b"HTTP/1.1 200 OK\r\ncontent-ty"),
+            status: 502,
+        },
+        Fault {
+            name: "a web page",
+            reply: Reply::whole(200, "text/html", b"<html>captive portal</html>"),
+            status: 502,
+        },
         Fault { name: "an empty body", reply: Reply::json(200, ""), status: 502 },
-        Fault { name: "an error page", reply: Reply::whole(500, "text/html", b"<html>oops</html>"), status: 502 },
+        Fault {
+            name: "an error page",
+            reply: Reply::whole(500, "text/html", b"<html>oops</html>"),
+            status: 502,
+        },
     ]);
     faults
 }
@@ -43,9 +71,17 @@ fn whole_faults() -> Vec<Fault> {
     chunked.headers = Reply::json(200, "").headers;
     faults.extend([
         Fault { name: "garbage JSON", reply: Reply::json(200, half), status: 502 },
-        Fault { name: "a cut body", reply: Reply::json(200, half).with_length(ANSWER.len()).cut(), status: 502 },
+        Fault {
+            name: "a cut body",
+            reply: Reply::json(200, half).with_length(ANSWER.len()).cut(),
+            status: 502,
+        },
         Fault { name: "a cut chunked body", reply: chunked.cut(), status: 502 },
-        Fault { name: "a hang in the body", reply: Reply::json(200, half).with_length(ANSWER.len()).hang(), status: 504 },
+        Fault {
+            name: "a hang in the body",
+            reply: Reply::json(200, half).with_length(ANSWER.len()).hang(),
+            status: 504,
+        },
     ]);
     faults
 }
@@ -56,11 +92,31 @@ fn stream_faults() -> Vec<Fault> {
         Fault { name: "an empty stream", reply: Reply::stream(vec![]), status: 502 },
         Fault { name: "only [DONE]", reply: Reply::events(["[DONE]"]), status: 502 },
         Fault { name: "an opening and no more", reply: Reply::events([role()]), status: 502 },
-        Fault { name: "a cut opening", reply: Reply::stream(vec![data(&role()), Step::Cut]), status: 502 },
-        Fault { name: "a cut event", reply: Reply::stream(vec![Step::Write(b"data: {\"choi".to_vec()), Step::Cut]), status: 502 },
-        Fault { name: "a hanging opening", reply: Reply::stream(vec![data(&role()), Step::Hang]), status: 504 },
-        Fault { name: "garbage events", reply: Reply::events(["garbage", "{\"choices\":"]), status: 502 },
-        Fault { name: "garbage bytes", reply: Reply::stream(vec![Step::Write(b"\xff\xfe\x00nonsense\n\n".to_vec())]), status: 502 },
+        Fault {
+            name: "a cut opening",
+            reply: Reply::stream(vec![data(&role()), Step::Cut]),
+            status: 502,
+        },
+        Fault {
+            name: "a cut event",
+            reply: Reply::stream(vec![Step::Write(b"data: {\"choi".to_vec()), Step::Cut]),
+            status: 502,
+        },
+        Fault {
+            name: "a hanging opening",
+            reply: Reply::stream(vec![data(&role()), Step::Hang]),
+            status: 504,
+        },
+        Fault {
+            name: "garbage events",
+            reply: Reply::events(["garbage", "{\"choices\":"]),
+            status: 502,
+        },
+        Fault {
+            name: "garbage bytes",
+            reply: Reply::stream(vec![Step::Write(b"\xff\xfe\x00nonsense\n\n".to_vec())]),
+            status: 502,
+        },
     ]);
     faults
 }
@@ -87,7 +143,11 @@ async fn call(gateway: &Gateway, model: &str, stream: bool) -> Response {
 }
 
 fn good(stream: bool) -> Reply {
-    if stream { Reply::events([&role(), &text("fine"), STOP, "[DONE]"]) } else { Reply::json(200, ANSWER) }
+    if stream {
+        Reply::events([&role(), &text("fine"), STOP, "[DONE]"])
+    } else {
+        Reply::json(200, ANSWER)
+    }
 }
 
 #[track_caller]
@@ -111,10 +171,18 @@ async fn assert_each_fault_has_its_status(faults: Vec<Fault>, stream: bool) {
         assert_eq!(response.status, fault.status, "{}: {}", fault.name, response.text());
         let error = response.error();
         if fault.name == "status" {
-            assert!(error["message"].as_str().unwrap().contains("the vendor said"), "the vendor's message is kept: {error}");
+            assert!(
+                error["message"].as_str().unwrap().contains("the vendor said"),
+                "the vendor's message is kept: {error}"
+            );
         }
         if matches!(response.status, 429 | 503) {
-            assert!(response.header("retry-after").is_some(), "{}: {:?}", fault.name, response.headers);
+            assert!(
+                response.header("retry-after").is_some(),
+                "{}: {:?}",
+                fault.name,
+                response.headers
+            );
         }
         assert_eq!(response.header("x-llmux-attempts"), Some("1"), "{}", fault.name);
     }
@@ -148,7 +216,12 @@ async fn assert_each_fault_falls_back(faults: Vec<Fault>, stream: bool) {
             let response = call(&gateway, "m", stream).await;
             assert_good(&response, stream, fault.name);
             met = !vendor.seen("bad").is_empty();
-            assert_eq!(response.header("x-llmux-attempts"), Some(if met { "2" } else { "1" }), "{}", fault.name);
+            assert_eq!(
+                response.header("x-llmux-attempts"),
+                Some(if met { "2" } else { "1" }),
+                "{}",
+                fault.name
+            );
             assert_eq!(vendor.seen("good").len(), 1, "{}", fault.name);
             if met {
                 break;
@@ -187,7 +260,11 @@ async fn a_refused_connection_is_502_and_goes_to_the_next_deployment() {
     let response = gateway.chat(&ask("lone")).await;
     assert_eq!(response.status, 502, "{}", response.text());
     response.error();
-    assert!(!response.text().contains(&refused), "internal addresses stay inside: {}", response.text());
+    assert!(
+        !response.text().contains(&refused),
+        "internal addresses stay inside: {}",
+        response.text()
+    );
     let mut met = false;
     for _ in 0..60 {
         let response = gateway.chat(&ask("pair")).await;
@@ -213,7 +290,10 @@ async fn a_lone_deployment_is_retried() {
         assert_eq!(response.header("x-llmux-attempts"), Some("3"), "{status}");
         assert_eq!(vendor.seen("m").len(), 3, "{status}");
         let bodies = vendor.seen("m");
-        assert!(bodies.iter().all(|seen| seen.body == bodies[0].body), "every attempt sends the same bytes");
+        assert!(
+            bodies.iter().all(|seen| seen.body == bodies[0].body),
+            "every attempt sends the same bytes"
+        );
     }
     vendor.forget();
     vendor.script("m", [failed(500)]);
@@ -224,7 +304,10 @@ async fn a_lone_deployment_is_retried() {
 #[tokio::test]
 async fn client_mistakes_are_not_retried_and_keep_the_vendors_error() {
     let vendor = Vendor::start().await;
-    let gateway = Gateway::start(json!({"providers": pair(&vendor), "routing": {"retry_count": 3, "retry_backoff": "1ms"}})).await;
+    let gateway = Gateway::start(
+        json!({"providers": pair(&vendor), "routing": {"retry_count": 3, "retry_backoff": "1ms"}}),
+    )
+    .await;
     for status in [400, 404, 409, 413, 422] {
         for stream in [false, true] {
             vendor.forget();
@@ -237,8 +320,20 @@ async fn client_mistakes_are_not_retried_and_keep_the_vendors_error() {
             assert_eq!(response.status, status, "{}", response.text());
             let error = response.error();
             assert_eq!(
-                (&error["message"], &error["type"], &error["param"], &error["code"], &error["more"]["x"]),
-                (&json!("your fault"), &json!("invalid_request_error"), &json!("messages[0]"), &json!("bad_thing"), &json!(status))
+                (
+                    &error["message"],
+                    &error["type"],
+                    &error["param"],
+                    &error["code"],
+                    &error["more"]["x"]
+                ),
+                (
+                    &json!("your fault"),
+                    &json!("invalid_request_error"),
+                    &json!("messages[0]"),
+                    &json!("bad_thing"),
+                    &json!(status)
+                )
             );
             if status != 409 {
                 assert_eq!(vendor.seen_in_all(), 1, "{status} is not retried");
@@ -256,14 +351,21 @@ async fn an_error_of_an_unknown_shape_gets_our_envelope() {
         (r#"{"code":"invalid-argument","error":"too clever"}"#, "too clever"),
         (r#"{"message":"too clever"}"#, "too clever"),
         (r#"{"error":{"message":"too clever"}}"#, "too clever"),
-        (r#"[{"error":{"code":400,"message":"too clever","status":"INVALID_ARGUMENT"}}]"#, "too clever"),
+        (
+            r#"[{"error":{"code":400,"message":"too clever","status":"INVALID_ARGUMENT"}}]"#,
+            "too clever",
+        ),
         ("too clever", ""),
         ("", ""),
     ] {
         vendor.script("m", [Reply::json(400, body)]);
         let response = gateway.chat(&ask("m")).await;
         assert_eq!(response.status, 400, "{body}: {}", response.text());
-        assert!(response.error()["message"].as_str().unwrap().contains(message), "{body}: {}", response.text());
+        assert!(
+            response.error()["message"].as_str().unwrap().contains(message),
+            "{body}: {}",
+            response.text()
+        );
     }
 }
 
@@ -279,7 +381,8 @@ async fn our_credential_refused_is_not_the_clients_fault() {
             let response = call(&gateway, "m", stream).await;
             assert_eq!(response.status, 502, "{status}: {}", response.text());
             let error = response.error();
-            let named = error["type"] == "upstream_authentication_error" || error["code"] == "upstream_authentication_error";
+            let named = error["type"] == "upstream_authentication_error"
+                || error["code"] == "upstream_authentication_error";
             assert!(named, "{error}");
             assert!(!response.text().contains("sk-ven"), "no part of our key: {error}");
         }
@@ -291,7 +394,13 @@ async fn refused_credentials_go_to_the_next_deployment() {
     for status in [401, 402, 403] {
         let vendor = Vendor::start().await;
         let gateway = Gateway::start(json!({"providers": pair(&vendor), "routing": {"retry_count": 3, "retry_backoff": "1ms"}})).await;
-        vendor.script("bad", [Reply::json(status, r#"{"error":{"message":"no","type":"x","param":null,"code":null}}"#)]);
+        vendor.script(
+            "bad",
+            [Reply::json(
+                status,
+                r#"{"error":{"message":"no","type":"x","param":null,"code":null}}"#,
+            )],
+        );
         vendor.script("good", [Reply::json(200, ANSWER)]);
         for _ in 0..60 {
             let response = gateway.chat(&ask("m")).await;
@@ -308,7 +417,10 @@ async fn refused_credentials_go_to_the_next_deployment() {
 #[tokio::test]
 async fn a_403_of_all_deployments_is_the_vendors_403() {
     let vendor = Vendor::start().await;
-    let gateway = Gateway::start(json!({"providers": pair(&vendor), "routing": {"retry_count": 3, "retry_backoff": "1ms"}})).await;
+    let gateway = Gateway::start(
+        json!({"providers": pair(&vendor), "routing": {"retry_count": 3, "retry_backoff": "1ms"}}),
+    )
+    .await;
     let body = r#"{"error":{"message":"not in your country","type":"invalid_request_error","param":null,"code":"unsupported_country"}}"#;
     vendor.script("bad", [Reply::json(403, body)]);
     vendor.script("good", [Reply::json(403, body)]);
@@ -357,12 +469,21 @@ async fn without_fallback_retries_stay_on_the_first_deployment() {
 #[tokio::test]
 async fn the_clients_timeout_may_only_shorten() {
     let vendor = Vendor::start().await;
-    let gateway = Gateway::start(once(vec![impatient(provider(&vendor, "short")), provider(&vendor, "long")])).await;
+    let gateway = Gateway::start(once(vec![
+        impatient(provider(&vendor, "short")),
+        provider(&vendor, "long"),
+    ]))
+    .await;
     vendor.script("short", [Reply::silent()]);
     vendor.script("long", [Reply::silent()]);
     for (model, timeout) in [("long", "300ms"), ("short", "10m")] {
         let response = gateway
-            .send("POST", "/v1/chat/completions", &[("x-llmux-timeout", timeout)], ask(model).to_string().as_bytes())
+            .send(
+                "POST",
+                "/v1/chat/completions",
+                &[("x-llmux-timeout", timeout)],
+                ask(model).to_string().as_bytes(),
+            )
             .await
             .whole()
             .await;
@@ -377,7 +498,10 @@ async fn a_stale_pooled_connection_is_replaced_unseen() {
     let vendor = Vendor::start().await;
     let gateway = Gateway::start(once(vec![provider(&vendor, "m")])).await;
     // The vendor closes its connection right after each answer without announcing it.
-    let closing = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{ANSWER}", ANSWER.len());
+    let closing = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{ANSWER}",
+        ANSWER.len()
+    );
     vendor.script("m", [Reply::raw(closing.as_bytes())]);
     for _ in 0..20 {
         let response = gateway.chat(&ask("m")).await;

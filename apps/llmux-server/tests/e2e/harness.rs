@@ -71,7 +71,11 @@ impl Gateway {
         let folder = std::env::temp_dir().join(format!("llmux-e2e-{}-{next}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("the temporary folder is writable");
         let port = free_port();
-        let server = configuration.as_object_mut().expect("a configuration is an object").entry("server").or_insert(json!({}));
+        let server = configuration
+            .as_object_mut()
+            .expect("a configuration is an object")
+            .entry("server")
+            .or_insert(json!({}));
         server["host"] = json!("127.0.0.1");
         server["port"] = json!(port);
         if server.get("workers").is_none() {
@@ -79,15 +83,22 @@ impl Gateway {
         }
         // JSON is YAML.
         let file = folder.join("config.yaml");
-        std::fs::write(&file, serde_json::to_vec_pretty(&configuration).unwrap()).expect("the folder is writable");
+        std::fs::write(&file, serde_json::to_vec_pretty(&configuration).unwrap())
+            .expect("the folder is writable");
         let mut command = Command::new(env!("CARGO_BIN_EXE_llmux-server"));
         command.arg("--config").arg(&file).env_clear().env("LLMUX_DATA_DIR", folder.join("data"));
         command.envs(environment.iter().copied()).current_dir(&folder);
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
         let output = Arc::new(Output::default());
         output.follow(child.stdout.take().expect("stdout is piped"));
         output.follow(child.stderr.take().expect("stderr is piped"));
-        let mut gateway = Self { address: SocketAddr::from(([127, 0, 0, 1], port)), child, output, folder };
+        let mut gateway =
+            Self { address: SocketAddr::from(([127, 0, 0, 1], port)), child, output, folder };
         gateway.ready().await.then_some(gateway)
     }
 
@@ -101,10 +112,16 @@ impl Gateway {
                 }
                 panic!("the gateway stopped with {status}:\n{}", self.output.text());
             }
-            if tokio::net::TcpStream::connect(self.address).await.is_ok() && self.get("/health/ready").await.status == 200 {
+            if tokio::net::TcpStream::connect(self.address).await.is_ok()
+                && self.get("/health/ready").await.status == 200
+            {
                 return true;
             }
-            assert!(start.elapsed() < PATIENCE, "the gateway is not ready:\n{}", self.output.text());
+            assert!(
+                start.elapsed() < PATIENCE,
+                "the gateway is not ready:\n{}",
+                self.output.text()
+            );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -120,7 +137,10 @@ impl Gateway {
 
     /// Sends the signal with which service managers stop a process.
     pub(crate) fn terminate(&self) {
-        let status = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().expect("kill is there");
+        let status = Command::new("kill")
+            .args(["-TERM", &self.pid().to_string()])
+            .status()
+            .expect("kill is there");
         assert!(status.success(), "the gateway runs");
     }
 
@@ -131,14 +151,25 @@ impl Gateway {
 
     /// The file of the data folder that holds the generated key: the one of at most 1 KiB with a key in it.
     pub(crate) fn only_small_file_in_data(&self) -> PathBuf {
-        let entries = std::fs::read_dir(self.folder.join("data")).expect("the data folder was made").flatten();
-        let holds_key = |path: &PathBuf| std::fs::read_to_string(path).is_ok_and(|text| text.len() <= 1024 && text.contains("sk-"));
+        let entries = std::fs::read_dir(self.folder.join("data"))
+            .expect("the data folder was made")
+            .flatten();
+        let holds_key = |path: &PathBuf| {
+            std::fs::read_to_string(path)
+                .is_ok_and(|text| text.len() <= 1024 && text.contains("sk-"))
+        };
         let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(holds_key).collect();
         assert_eq!(files.len(), 1, "{files:?}");
         files.remove(0)
     }
 
-    pub(crate) async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
+    pub(crate) async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Response {
         send(self.address, &Request { method, path, headers, body }).await
     }
 
@@ -167,14 +198,22 @@ impl Gateway {
         loop {
             let found = lines.iter().filter(|line| line.contains(request_id)).find_map(|line| {
                 let line: Value = serde_json::from_str(line).ok()?;
-                let line = if line.get("request_id").is_some() { line } else { line.get("fields")?.clone() };
+                let line = if line.get("request_id").is_some() {
+                    line
+                } else {
+                    line.get("fields")?.clone()
+                };
                 (line["request_id"] == request_id && line.get("status").is_some()).then_some(line)
             });
             if let Some(line) = found {
                 return line;
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "no access log line of {request_id} in:\n{}", lines.join("\n"));
+            assert!(
+                !left.is_zero(),
+                "no access log line of {request_id} in:\n{}",
+                lines.join("\n")
+            );
             lines = self.output.more.wait_timeout(lines, left).unwrap().0;
         }
     }
@@ -186,7 +225,8 @@ impl Drop for Gateway {
         let _reaped = self.child.wait();
         if std::thread::panicking() {
             use std::io::Write;
-            let _written = writeln!(std::io::stderr(), "--- the gateway printed:\n{}", self.output.text());
+            let _written =
+                writeln!(std::io::stderr(), "--- the gateway printed:\n{}", self.output.text());
         }
         let _removed = std::fs::remove_dir_all(&self.folder);
     }
@@ -212,7 +252,9 @@ pub(crate) const ANSWER: &str = r#"{"id":"chatcmpl-1","object":"chat.completion"
 
 /// One stream chunk with a delta.
 pub(crate) fn chunk(delta: &str) -> String {
-    format!(r#"{{"id":"c","object":"chat.completion.chunk","created":1,"model":"served","choices":[{{"index":0,"delta":{delta},"finish_reason":null}}]}}"#)
+    format!(
+        r#"{{"id":"c","object":"chat.completion.chunk","created":1,"model":"served","choices":[{{"index":0,"delta":{delta},"finish_reason":null}}]}}"#
+    )
 }
 
 /// The chunk that ends a stream's text.

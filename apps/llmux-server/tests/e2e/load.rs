@@ -38,17 +38,31 @@ impl Mock {
     fn start(arguments: &[&str]) -> Self {
         let binary = Path::new(env!("CARGO_BIN_EXE_llmux-server")).with_file_name("llmux-mock");
         if !binary.exists() {
-            let built = Command::new(env!("CARGO")).args(["build", "-p", "llmux-mock"]).current_dir(env!("CARGO_MANIFEST_DIR")).status();
-            assert!(built.is_ok_and(|status| status.success()) && binary.exists(), "{} can be built", binary.display());
+            let built = Command::new(env!("CARGO"))
+                .args(["build", "-p", "llmux-mock"])
+                .current_dir(env!("CARGO_MANIFEST_DIR"))
+                .status();
+            assert!(
+                built.is_ok_and(|status| status.success()) && binary.exists(),
+                "{} can be built",
+                binary.display()
+            );
         }
         let mut command = Command::new(binary);
-        command.args(arguments).args(["--host", "127.0.0.1", "--port", "0"]).stdin(Stdio::null()).stdout(Stdio::piped());
+        command
+            .args(arguments)
+            .args(["--host", "127.0.0.1", "--port", "0"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
         let mut child = command.spawn().expect("the mock starts");
         let mut lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
         let line = lines.next().expect("the mock says where it listens").expect("stdout is text");
         // The pipe must stay open and empty for as long as the mock runs.
         std::thread::spawn(move || lines.for_each(drop));
-        let address = line.split("http://").nth(1).and_then(|url| url.trim().trim_end_matches('/').parse().ok());
+        let address = line
+            .split("http://")
+            .nth(1)
+            .and_then(|url| url.trim().trim_end_matches('/').parse().ok());
         Self { child, address: address.unwrap_or_else(|| panic!("no address in {line:?}")) }
     }
 }
@@ -57,18 +71,26 @@ impl Mock {
 fn raise_file_limit() {
     let pid = std::process::id().to_string();
     for limit in ["1048576:1048576", "65536:", "20000:", "15000:"] {
-        let status = Command::new("prlimit").args(["--pid", &pid, &format!("--nofile={limit}")]).stderr(Stdio::null()).status();
+        let status = Command::new("prlimit")
+            .args(["--pid", &pid, &format!("--nofile={limit}")])
+            .stderr(Stdio::null())
+            .status();
         if status.expect("prlimit (util-linux) is installed").success() {
             return;
         }
     }
-    panic!("two files a stream and some more must be allowed to the gateway: raise the hard limit of open files to 15000");
+    panic!(
+        "two files a stream and some more must be allowed to the gateway: raise the hard limit of open files to 15000"
+    );
 }
 
 /// Resident memory of a process in KiB.
 fn resident(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process lives");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("Linux tells the resident size");
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .expect("Linux tells the resident size");
     line.split_whitespace().nth(1).and_then(|size| size.parse().ok()).expect("the size is a number")
 }
 
@@ -81,8 +103,16 @@ async fn five_thousand_streams_open_at_once_all_complete() {
     let mut configuration = once(vec![provider]);
     configuration["logging"] = json!({"level": "warn"});
     let gateway = Arc::new(Gateway::start(configuration).await);
-    let body = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": true}).to_string();
-    let request = Request { method: "POST", path: "/v1/chat/completions", headers: &[], body: body.as_bytes() }.bytes(gateway.address);
+    let body =
+        json!({"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": true})
+            .to_string();
+    let request = Request {
+        method: "POST",
+        path: "/v1/chat/completions",
+        headers: &[],
+        body: body.as_bytes(),
+    }
+    .bytes(gateway.address);
     let request: Arc<[u8]> = request.into();
     let before = resident(gateway.pid());
 
@@ -92,11 +122,15 @@ async fn five_thousand_streams_open_at_once_all_complete() {
     let mut streams = Vec::new();
     for _ in 0..STREAMS {
         let (gateway, request) = (Arc::clone(&gateway), Arc::clone(&request));
-        let (connecting, all_open, ended_early) = (Arc::clone(&connecting), Arc::clone(&all_open), Arc::clone(&ended_early));
+        let (connecting, all_open, ended_early) =
+            (Arc::clone(&connecting), Arc::clone(&all_open), Arc::clone(&ended_early));
         streams.push(tokio::spawn(async move {
             let permit = connecting.acquire().await.expect("the semaphore is not closed");
-            let mut socket = TcpStream::connect(gateway.address).await.expect("the gateway accepts");
-            tokio::io::AsyncWriteExt::write_all(&mut socket, &request).await.expect("the gateway reads");
+            let mut socket =
+                TcpStream::connect(gateway.address).await.expect("the gateway accepts");
+            tokio::io::AsyncWriteExt::write_all(&mut socket, &request)
+                .await
+                .expect("the gateway reads");
             drop(permit);
             let mut response = Response::read(socket).await;
             assert_eq!(response.status, 200);

@@ -76,7 +76,8 @@ impl Reply {
 
     /// A 200 event stream.
     pub(crate) fn stream(steps: Vec<Step>) -> Self {
-        let headers = vec![("content-type".to_owned(), "text/event-stream; charset=utf-8".to_owned())];
+        let headers =
+            vec![("content-type".to_owned(), "text/event-stream; charset=utf-8".to_owned())];
         Self { status: 200, headers, steps, framing: Framing::Chunked, before_head: None }
     }
 
@@ -239,7 +240,9 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
                 None => None,
             }
         };
-        let reply = reply.or_else(|| recorded(&name)).unwrap_or_else(|| Reply::json(500, r#"{"error":{"message":"no script"}}"#));
+        let reply = reply
+            .or_else(|| recorded(&name))
+            .unwrap_or_else(|| Reply::json(500, r#"{"error":{"message":"no script"}}"#));
         match play(&mut stream, &reply).await {
             End::KeptAlive => {}
             End::Closed => return,
@@ -273,7 +276,11 @@ async fn play(stream: &mut TcpStream, reply: &Reply) -> End {
         if reply.framing == Framing::Chunked {
             head.push_str("transfer-encoding: chunked\r\n");
         } else if !declared {
-            let length: usize = reply.steps.iter().map(|step| if let Step::Write(bytes) = step { bytes.len() } else { 0 }).sum();
+            let length: usize = reply
+                .steps
+                .iter()
+                .map(|step| if let Step::Write(bytes) = step { bytes.len() } else { 0 })
+                .sum();
             head.push_str(&format!("content-length: {length}\r\n"));
         }
         head.push_str("\r\n");
@@ -298,7 +305,9 @@ async fn step_on(stream: &mut TcpStream, step: &Step, framing: Framing) -> Optio
         Step::Write(bytes) => {
             let framed = match framing {
                 Framing::Chunked if bytes.is_empty() => return None,
-                Framing::Chunked => [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat(),
+                Framing::Chunked => {
+                    [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat()
+                }
                 Framing::Length | Framing::Raw => bytes.clone(),
             };
             stream.write_all(&framed).await.is_err().then_some(End::Abandoned)
@@ -327,7 +336,8 @@ fn recorded(name: &str) -> Option<Reply> {
     let (id, switches) = name.split_once('~').unwrap_or((name, ""));
     let fixture = fixtures().iter().find(|fixture| fixture.id == id)?;
     let body = fixture.response.body.as_bytes();
-    let chunk = switches.split('~').find_map(|switch| switch.strip_prefix("chunk=")?.parse::<usize>().ok());
+    let chunk =
+        switches.split('~').find_map(|switch| switch.strip_prefix("chunk=")?.parse::<usize>().ok());
     let streamed = is_event_stream(fixture);
     let pieces: Vec<Vec<u8>> = match chunk {
         Some(size) => body.chunks(size).map(<[u8]>::to_vec).collect(),
@@ -339,8 +349,18 @@ fn recorded(name: &str) -> Option<Reply> {
         reply.framing = Framing::Length;
     }
     reply.status = fixture.response.status;
-    reply.headers = fixture.response.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-    reply.headers.retain(|(name, _)| !matches!(name.as_str(), "content-length" | "transfer-encoding" | "content-encoding" | "connection"));
+    reply.headers = fixture
+        .response
+        .headers
+        .iter()
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    reply.headers.retain(|(name, _)| {
+        !matches!(
+            name.as_str(),
+            "content-length" | "transfer-encoding" | "content-encoding" | "connection"
+        )
+    });
     Some(reply)
 }
 
@@ -353,7 +373,11 @@ fn events(body: &[u8]) -> Vec<Vec<u8>> {
     let (mut found, mut start) = (Vec::new(), 0);
     for end in 1..=body.len() {
         let event = &body[start..end];
-        if event.ends_with(b"\n\n") || event.ends_with(b"\r\n\r\n") || event.ends_with(b"\r\r") || end == body.len() {
+        if event.ends_with(b"\n\n")
+            || event.ends_with(b"\r\n\r\n")
+            || event.ends_with(b"\r\r")
+            || end == body.len()
+        {
             found.push(event.to_vec());
             start = end;
         }
@@ -370,7 +394,8 @@ async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Se
             return None;
         }
     };
-    let text = String::from_utf8(buffer.drain(..head).collect()).expect("the gateway's heads are ASCII");
+    let text =
+        String::from_utf8(buffer.drain(..head).collect()).expect("the gateway's heads are ASCII");
     let mut lines = text.split("\r\n");
     let mut line = lines.next()?.split(' ');
     let (method, target) = (line.next()?.to_owned(), line.next()?.to_owned());
@@ -378,7 +403,8 @@ async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Se
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
-    let value = |name: &str| headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+    let value =
+        |name: &str| headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
     let mut body = Vec::new();
     if value("transfer-encoding").is_some() {
         loop {
@@ -390,7 +416,8 @@ async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Se
                     return None;
                 }
             };
-            let size = usize::from_str_radix(String::from_utf8_lossy(&buffer[..line]).trim(), 16).ok()?;
+            let size =
+                usize::from_str_radix(String::from_utf8_lossy(&buffer[..line]).trim(), 16).ok()?;
             while buffer.len() < line + 2 + size + 2 {
                 if stream.read_buf(buffer).await.ok()? == 0 {
                     return None;

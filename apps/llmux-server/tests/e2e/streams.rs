@@ -3,15 +3,15 @@
 use serde_json::{Value, json};
 
 use crate::bytes::{Item, items};
-use crate::client::Response;
 use crate::fixtures::fixtures;
 use crate::harness::{ANSWER, Gateway, STOP, USAGE, ask, chunk, once, provider, role, text};
 use crate::replay::{Gate, Reply, Step, Vendor, data, is_event_stream};
 
 /// A vendor and a gateway in front of it, with one provider and model per name, no retries.
-async fn serve(names: &[&str]) -> (Vendor, Gateway) {
+pub(crate) async fn serve(names: &[&str]) -> (Vendor, Gateway) {
     let vendor = Vendor::start().await;
-    let gateway = Gateway::start(once(names.iter().map(|name| provider(&vendor, name)).collect())).await;
+    let gateway =
+        Gateway::start(once(names.iter().map(|name| provider(&vendor, name)).collect())).await;
     (vendor, gateway)
 }
 
@@ -19,17 +19,26 @@ async fn serve(names: &[&str]) -> (Vendor, Gateway) {
 async fn stream(gateway: &Gateway, model: &str) -> Vec<Item> {
     let response = gateway.open(model).await.whole().await;
     assert_eq!(response.status, 200, "{}", response.text());
-    assert!(response.header("content-type").is_some_and(|value| value.starts_with("text/event-stream")), "{:?}", response.headers);
+    assert!(
+        response.header("content-type").is_some_and(|value| value.starts_with("text/event-stream")),
+        "{:?}",
+        response.headers
+    );
     items(&response.body)
 }
 
-fn dones(items: &[Item]) -> usize {
+pub(crate) fn dones(items: &[Item]) -> usize {
     items.iter().filter(|item| item.is_done()).count()
 }
 
 /// The joined text of all deltas.
-fn said(items: &[Item]) -> String {
-    items.iter().filter_map(|item| item.json()["choices"][0]["delta"]["content"].as_str().map(str::to_owned)).collect()
+pub(crate) fn said(items: &[Item]) -> String {
+    items
+        .iter()
+        .filter_map(|item| {
+            item.json()["choices"][0]["delta"]["content"].as_str().map(str::to_owned)
+        })
+        .collect()
 }
 
 fn with_model(event: &str, model: &str) -> Vec<u8> {
@@ -38,19 +47,29 @@ fn with_model(event: &str, model: &str) -> Vec<u8> {
 
 /// Fails unless these are exactly the data of the events.
 #[track_caller]
-fn assert_data(items: &[Item], model: &str, events: &[&str]) {
-    let got: Vec<String> = items.iter().map(|item| String::from_utf8_lossy(item.data()).into_owned()).collect();
-    let want: Vec<String> = events.iter().map(|event| String::from_utf8_lossy(&with_model(event, model)).into_owned()).collect();
+pub(crate) fn assert_data(items: &[Item], model: &str, events: &[&str]) {
+    let got: Vec<String> =
+        items.iter().map(|item| String::from_utf8_lossy(item.data()).into_owned()).collect();
+    let want: Vec<String> = events
+        .iter()
+        .map(|event| String::from_utf8_lossy(&with_model(event, model)).into_owned())
+        .collect();
     assert_eq!(got, want);
 }
 
 #[tokio::test]
 async fn recorded_streams_are_the_same_however_they_are_split() {
-    const SWITCHES: &[&str] = &["", "~chunk=1", "~chunk=2", "~chunk=7", "~chunk=61", "~chunk=1000", "~chunk=1000000"];
+    const SWITCHES: &[&str] =
+        &["", "~chunk=1", "~chunk=2", "~chunk=7", "~chunk=61", "~chunk=1000", "~chunk=1000000"];
     let vendor = Vendor::start().await;
-    let streams: Vec<_> = fixtures().iter().filter(|fixture| fixture.response.status == 200 && is_event_stream(fixture)).collect();
+    let streams: Vec<_> = fixtures()
+        .iter()
+        .filter(|fixture| fixture.response.status == 200 && is_event_stream(fixture))
+        .collect();
     assert!(streams.len() > 70, "{} streams", streams.len());
-    let providers = streams.iter().flat_map(|fixture| SWITCHES.iter().map(|switches| fixture.provider(&vendor, switches)));
+    let providers = streams
+        .iter()
+        .flat_map(|fixture| SWITCHES.iter().map(|switches| fixture.provider(&vendor, switches)));
     let gateway = Gateway::start(once(providers.collect())).await;
     for fixture in streams {
         let mut first: Option<Vec<u8>> = None;
@@ -63,11 +82,20 @@ async fn recorded_streams_are_the_same_however_they_are_split() {
                 "responses" => "/v1/responses",
                 _ => "/v1/audio/transcriptions",
             };
-            let answer = gateway.send("POST", path, &[("content-type", content_type)], &body).await.whole().await;
+            let answer = gateway
+                .send("POST", path, &[("content-type", content_type)], &body)
+                .await
+                .whole()
+                .await;
             assert_eq!(answer.status, 200, "{alias}: {}", answer.text());
             let bytes = answer.text().replace(&alias, "ALIAS").into_bytes();
             let first = first.get_or_insert_with(|| bytes.clone());
-            assert!(*first == bytes, "{alias}:\n whole {}\n split {}", String::from_utf8_lossy(first), answer.text());
+            assert!(
+                *first == bytes,
+                "{alias}:\n whole {}\n split {}",
+                String::from_utf8_lossy(first),
+                answer.text()
+            );
             assert_eq!(vendor.seen(&format!("{}{switches}", fixture.id)).len(), 1, "{alias}");
         }
     }
@@ -78,9 +106,15 @@ async fn recorded_usage_is_hidden_from_a_client_that_did_not_ask() {
     let vendor = Vendor::start().await;
     let streams: Vec<_> = fixtures()
         .iter()
-        .filter(|fixture| fixture.api == "chat" && fixture.asks_for_usage() && fixture.expect["stream_error"].is_null())
+        .filter(|fixture| {
+            fixture.api == "chat"
+                && fixture.asks_for_usage()
+                && fixture.expect["stream_error"].is_null()
+        })
         .collect();
-    let gateway = Gateway::start(once(streams.iter().map(|fixture| fixture.provider(&vendor, "")).collect())).await;
+    let gateway =
+        Gateway::start(once(streams.iter().map(|fixture| fixture.provider(&vendor, "")).collect()))
+            .await;
     let mut hidden = 0;
     for fixture in streams {
         let (_, body) = fixture.client_request(&fixture.alias());
@@ -90,7 +124,8 @@ async fn recorded_usage_is_hidden_from_a_client_that_did_not_ask() {
         let got = items(&answer.body);
         let expected = fixture.expected_stream(&fixture.alias(), false);
         assert_eq!(got, expected, "{}", fixture.id);
-        hidden += usize::from(expected.len() < fixture.expected_stream(&fixture.alias(), true).len());
+        hidden +=
+            usize::from(expected.len() < fixture.expected_stream(&fixture.alias(), true).len());
         let seen = vendor.only(&fixture.id).json();
         if fixture.provider == "openai" {
             assert_eq!(seen["stream_options"]["include_usage"], true, "{}", fixture.id);
@@ -136,7 +171,16 @@ async fn tool_calls_refusals_and_reasoning_count_as_output() {
         r#"{"reasoning":"hm"}"#,
     ] {
         let gate = Gate::new();
-        vendor.script("m", [Reply::stream(vec![data(&role()), data(&chunk(delta)), Step::Gate(gate.clone()), data(STOP), data("[DONE]")])]);
+        vendor.script(
+            "m",
+            [Reply::stream(vec![
+                data(&role()),
+                data(&chunk(delta)),
+                Step::Gate(gate.clone()),
+                data(STOP),
+                data("[DONE]"),
+            ])],
+        );
         let mut response = gateway.open("m").await;
         assert_data(&[response.next_event().await.unwrap()], "m", &[&role()]);
         assert_data(&[response.next_event().await.unwrap()], "m", &[&chunk(delta)]);
@@ -159,7 +203,8 @@ async fn chat_and_completions_end_with_exactly_one_done() {
     let piece = r#"{"id":"c","object":"text_completion","created":1,"model":"served","choices":[{"text":"hi","index":0,"finish_reason":"stop"}]}"#;
     for tail in [&["[DONE]"][..], &[], &["[DONE]", "[DONE]"]] {
         vendor.script("m", [Reply::events([piece].iter().chain(tail))]);
-        let response = gateway.post("/v1/completions", r#"{"model":"m","prompt":"x","stream":true}"#).await;
+        let response =
+            gateway.post("/v1/completions", r#"{"model":"m","prompt":"x","stream":true}"#).await;
         assert_data(&items(&response.body), "m", &[piece, "[DONE]"]);
     }
 }
@@ -174,18 +219,23 @@ async fn a_responses_stream_ends_as_its_protocol_says() {
         "event: response.completed\ndata: {\"type\":\"response.completed\",\"sequence_number\":3,\"response\":{\"id\":\"r\",\"status\":\"completed\",\"model\":\"served\",\"output\":[],\"usage\":{\"input_tokens\":3,\"output_tokens\":2,\"total_tokens\":5}}}\n\n",
     );
     vendor.script("m", [Reply::stream(vec![Step::Write(body.as_bytes().to_vec())])]);
-    let response = gateway.post("/v1/responses", r#"{"model":"m","input":"x","stream":true}"#).await;
+    let response =
+        gateway.post("/v1/responses", r#"{"model":"m","input":"x","stream":true}"#).await;
     assert_eq!(items(&response.body), items(&with_model(body, "m")));
     assert_eq!(vendor.only("m").target, "/responses");
 
     // Without its last event the answer is broken, whatever the connection says.
     let cut = body.find("event: response.completed").unwrap();
     vendor.script("m", [Reply::stream(vec![Step::Write(body.as_bytes()[..cut].to_vec())])]);
-    let response = gateway.post("/v1/responses", r#"{"model":"m","input":"x","stream":true}"#).await;
+    let response =
+        gateway.post("/v1/responses", r#"{"model":"m","input":"x","stream":true}"#).await;
     let got = items(&response.body);
     assert_eq!(got[..3], items(&with_model(&body[..cut], "m")));
     assert_eq!(got.len(), 4, "{got:?}");
-    assert!(got[3].json()["error"]["message"].is_string() || got[3].json()["message"].is_string(), "{got:?}");
+    assert!(
+        got[3].json()["error"]["message"].is_string() || got[3].json()["message"].is_string(),
+        "{got:?}"
+    );
 }
 
 #[tokio::test]
@@ -205,7 +255,16 @@ async fn usage_is_always_asked_for_and_shown_only_on_demand() {
             body["stream_options"] = options.clone();
         }
         let id = format!("usage-{}", options.to_string().len());
-        let response = gateway.send("POST", "/v1/chat/completions", &[("x-request-id", &id)], body.to_string().as_bytes()).await.whole().await;
+        let response = gateway
+            .send(
+                "POST",
+                "/v1/chat/completions",
+                &[("x-request-id", &id)],
+                body.to_string().as_bytes(),
+            )
+            .await
+            .whole()
+            .await;
         let (first, second) = (role(), text("hi"));
         let mut expected = vec![first.as_str(), &second, STOP, USAGE, "[DONE]"];
         if !shown {
@@ -215,11 +274,22 @@ async fn usage_is_always_asked_for_and_shown_only_on_demand() {
         let seen = vendor.only("m").json();
         assert_eq!(seen["stream_options"]["include_usage"], true, "{options}");
         if !options["include_obfuscation"].is_null() {
-            assert_eq!(seen["stream_options"]["include_obfuscation"], false, "a member of the client's is kept");
+            assert_eq!(
+                seen["stream_options"]["include_obfuscation"], false,
+                "a member of the client's is kept"
+            );
         }
         let log = gateway.logged(&id);
-        assert_eq!((&log["prompt_tokens"], &log["completion_tokens"], &log["total_tokens"]), (&json!(3), &json!(2), &json!(5)), "{log}");
-        assert_eq!((&log["finish_reason"], &log["stream"]), (&json!("stop"), &json!(true)), "{log}");
+        assert_eq!(
+            (&log["prompt_tokens"], &log["completion_tokens"], &log["total_tokens"]),
+            (&json!(3), &json!(2), &json!(5)),
+            "{log}"
+        );
+        assert_eq!(
+            (&log["finish_reason"], &log["stream"]),
+            (&json!("stop"), &json!(true)),
+            "{log}"
+        );
     }
 }
 
@@ -257,8 +327,15 @@ async fn line_ends_comments_and_pings_are_understood_and_kept() {
         .join(end);
         vendor.script("m", [Reply::stream(vec![Step::Write(body.clone().into_bytes())])]);
         assert_eq!(stream(&gateway, "m").await, items(&with_model(&body, "m")), "line end {end:?}");
-        vendor.script("m", [Reply::stream(body.bytes().map(|byte| Step::Write(vec![byte])).collect())]);
-        assert_eq!(stream(&gateway, "m").await, items(&with_model(&body, "m")), "line end {end:?}, byte by byte");
+        vendor.script(
+            "m",
+            [Reply::stream(body.bytes().map(|byte| Step::Write(vec![byte])).collect())],
+        );
+        assert_eq!(
+            stream(&gateway, "m").await,
+            items(&with_model(&body, "m")),
+            "line end {end:?}, byte by byte"
+        );
     }
 }
 
@@ -287,7 +364,10 @@ async fn a_huge_line_passes_whole() {
     let huge = text(&"0123456789abcdef".repeat(3 * 1024 * 64));
     assert!(huge.len() > 3 * 1024 * 1024);
     let body = format!("data: {huge}\n\ndata: {STOP}\n\ndata: [DONE]\n\n").into_bytes();
-    vendor.script("m", [Reply::stream(body.chunks(10_000).map(|piece| Step::Write(piece.to_vec())).collect())]);
+    vendor.script(
+        "m",
+        [Reply::stream(body.chunks(10_000).map(|piece| Step::Write(piece.to_vec())).collect())],
+    );
     let got = stream(&gateway, "m").await;
     assert_eq!(got.len(), 3);
     assert!(got[0].data() == with_model(&huge, "m"), "the huge event changed");
@@ -299,7 +379,10 @@ async fn characters_are_neither_cut_nor_taken_for_line_ends() {
     let odd = text("a\u{2028}b\u{2029}c\u{85}d\u{b}e 中文 🦀 \\u00e9 \\ud83e\\udd80");
     let body = format!("data: {odd}\n\ndata: {STOP}\n\ndata: [DONE]\n\n").into_bytes();
     for size in 1..=5 {
-        vendor.script("m", [Reply::stream(body.chunks(size).map(|piece| Step::Write(piece.to_vec())).collect())]);
+        vendor.script(
+            "m",
+            [Reply::stream(body.chunks(size).map(|piece| Step::Write(piece.to_vec())).collect())],
+        );
         assert_data(&stream(&gateway, "m").await, "m", &[&odd, STOP, "[DONE]"]);
     }
 }
@@ -331,174 +414,23 @@ async fn all_choices_of_a_stream_pass() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_before_the_first_output_cancels_the_vendors_call() {
-    let (vendor, gateway) = serve(&["silent", "opening"]).await;
-    vendor.script("silent", [Reply::silent()]);
-    vendor.script("opening", [Reply::stream(vec![data(&role()), Step::Hang])]);
-    for (count, name) in [(1, "silent"), (2, "opening")] {
-        let body = json!({"model": name, "messages": [], "stream": true}).to_string();
-        let request = crate::client::Request { method: "POST", path: "/v1/chat/completions", headers: &[("x-request-id", name)], body: body.as_bytes() };
-        let mut socket = tokio::net::TcpStream::connect(gateway.address).await.unwrap();
-        tokio::io::AsyncWriteExt::write_all(&mut socket, &request.bytes(gateway.address)).await.unwrap();
-        vendor.arrived(name, 1).await;
-        drop(socket);
-        vendor.abandoned(count).await;
-        gateway.logged(name);
-        assert_eq!(vendor.seen(name).len(), 1, "no retry for a client that left");
-    }
-}
-
-#[tokio::test]
-async fn a_client_that_leaves_mid_stream_cancels_the_vendors_call() {
-    let (vendor, gateway) = serve(&["m"]).await;
-    vendor.script("m", [Reply::stream(vec![data(&text("hi")), Step::Hang])]);
-    let mut response = gateway.open("m").await;
-    assert_eq!(said(&[response.next_event().await.unwrap()]), "hi");
-    drop(response);
-    vendor.abandoned(1).await;
-    assert_eq!(vendor.seen("m").len(), 1);
-}
-
-#[tokio::test]
-async fn a_client_that_leaves_a_whole_answer_cancels_the_vendors_call() {
-    let (vendor, gateway) = serve(&["m"]).await;
-    vendor.script("m", [Reply::silent()]);
-    let body = ask("m").to_string();
-    let request = crate::client::Request { method: "POST", path: "/v1/chat/completions", headers: &[], body: body.as_bytes() };
-    let mut socket = tokio::net::TcpStream::connect(gateway.address).await.unwrap();
-    tokio::io::AsyncWriteExt::write_all(&mut socket, &request.bytes(gateway.address)).await.unwrap();
-    vendor.arrived("m", 1).await;
-    drop(socket);
-    vendor.abandoned(1).await;
-    assert_eq!(vendor.seen("m").len(), 1);
-}
-
-/// Ways in which vendors tell an error inside a 200 stream.
-const ERROR_EVENTS: &[&str] = &[
-    "data: {\"error\":{\"message\":\"Overloaded, sorry\",\"type\":\"server_error\",\"param\":null,\"code\":null}}\n\n",
-    "event: error\ndata: {\"error\":{\"message\":\"Overloaded, sorry\",\"type\":\"server_error\",\"code\":\"x\",\"status_code\":500}}\n\n",
-    "data: {\"id\":\"c\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"\"},\"finish_reason\":\"error\"}],\"error\":{\"code\":502,\"message\":\"Overloaded, sorry\"}}\n\n",
-];
-
-fn broken(before: &[String], event: &str, after: &[&str]) -> Reply {
-    let mut steps: Vec<Step> = before.iter().map(|event| data(event)).collect();
-    steps.push(Step::Write(event.as_bytes().to_vec()));
-    steps.extend(after.iter().map(|event| data(event)));
-    Reply::stream(steps)
-}
-
-#[tokio::test]
-async fn an_error_before_the_first_output_is_an_http_error() {
-    let (vendor, gateway) = serve(&["m"]).await;
-    for event in ERROR_EVENTS {
-        for before in [vec![], vec![role()]] {
-            vendor.script("m", [broken(&before, event, &["[DONE]"])]);
-            let response = gateway.open("m").await.whole().await;
-            assert!(matches!(response.status, 502 | 503), "{}: {}", response.status, response.text());
-            let error = response.error();
-            assert!(error["message"].as_str().unwrap().contains("Overloaded, sorry"), "{error}");
-        }
-    }
-}
-
-#[tokio::test]
-async fn an_error_before_the_first_output_goes_to_the_next_deployment() {
-    let vendor = Vendor::start().await;
-    let providers = pair(&vendor);
-    let gateway = Gateway::start(json!({"providers": providers, "routing": {"retry_count": 1, "retry_backoff": "1ms"}})).await;
-    for event in ERROR_EVENTS {
-        vendor.forget();
-        vendor.script("bad", [broken(&[role()], event, &[])]);
-        vendor.script("good", [Reply::events([&role(), &text("fine"), STOP, "[DONE]"])]);
-        let mut attempts = Vec::new();
-        for _ in 0..12 {
-            let response = gateway.open("m").await.whole().await;
-            assert_eq!(response.status, 200, "{}", response.text());
-            assert_data(&items(&response.body), "m", &[&role(), &text("fine"), STOP, "[DONE]"]);
-            attempts.push(response.header("x-llmux-attempts").unwrap().to_owned());
-        }
-        let retried = attempts.iter().filter(|attempts| *attempts == "2").count();
-        assert_eq!(vendor.seen("bad").len(), retried, "{attempts:?}");
-    }
-}
-
-/// Two providers of one model `m`: `bad` and `good`.
-fn pair(vendor: &Vendor) -> Vec<Value> {
-    ["bad", "good"].iter().map(|name| json!({"name": name, "type": "openai", "api_key": "k", "base_url": vendor.url(name), "models": ["m"]})).collect()
-}
-
-#[tokio::test]
-async fn an_opening_that_is_cut_is_retried_unseen() {
-    let vendor = Vendor::start().await;
-    let gateway = Gateway::start(json!({"providers": [provider(&vendor, "m")], "routing": {"retry_count": 2, "retry_backoff": "1ms"}})).await;
-    let cut = Reply::stream(vec![data(&role()), Step::Cut]);
-    vendor.script("m", [cut, Reply::events([&role(), &text("fine"), STOP, "[DONE]"])]);
-    let response = gateway.open("m").await.whole().await;
-    assert_data(&items(&response.body), "m", &[&role(), &text("fine"), STOP, "[DONE]"]);
-    assert_eq!(response.header("x-llmux-attempts"), Some("2"));
-    assert_eq!(vendor.seen("m").len(), 2);
-}
-
-/// Fails unless the stream is one text event, one error event and nothing else, properly ended.
-async fn assert_broken_after_output(mut response: Response) -> Value {
-    assert_eq!(response.status, 200);
-    assert!(response.finish().await, "the body ends properly");
-    let got = items(&response.body);
-    assert_eq!(got.len(), 2, "{got:?}");
-    assert_eq!(said(&got), "hi");
-    assert_eq!(dones(&got), 0);
-    let error = got[1].json()["error"].clone();
-    for member in ["message", "type", "param", "code"] {
-        assert!(error.get(member).is_some(), "no {member} in {got:?}");
-    }
-    error
-}
-
-#[tokio::test]
-async fn an_error_after_the_first_output_is_told_in_band_and_not_retried() {
-    let vendor = Vendor::start().await;
-    let gateway = Gateway::start(json!({"providers": [provider(&vendor, "m")], "routing": {"retry_count": 2, "retry_backoff": "1ms"}})).await;
-    for event in ERROR_EVENTS {
-        vendor.forget();
-        vendor.script("m", [broken(&[text("hi")], event, &["[DONE]"])]);
-        let error = assert_broken_after_output(gateway.open("m").await).await;
-        assert!(error["message"].as_str().unwrap().contains("Overloaded, sorry"), "{error}");
-        assert_eq!(vendor.seen("m").len(), 1);
-    }
-}
-
-#[tokio::test]
-async fn a_stream_that_breaks_off_after_the_first_output_is_told_in_band() {
-    let vendor = Vendor::start().await;
-    let mut deployment = provider(&vendor, "m");
-    deployment["stream_idle_timeout"] = json!("500ms");
-    let gateway = Gateway::start(json!({"providers": [deployment], "routing": {"retry_count": 2, "retry_backoff": "1ms"}})).await;
-    let endings: [(&str, Vec<Step>); 4] = [
-        ("cut", vec![data(&text("hi")), Step::Cut]),
-        ("ended without finish_reason or [DONE]", vec![data(&text("hi"))]),
-        ("hang", vec![data(&text("hi")), Step::Hang]),
-        ("garbage", vec![data(&text("hi")), data("{\"choices\": garb"), data(STOP), data("[DONE]")]),
-    ];
-    for (ending, steps) in endings {
-        vendor.forget();
-        vendor.script("m", [Reply::stream(steps)]);
-        let id = format!("broken-{}", ending.len());
-        let body = json!({"model": "m", "messages": [], "stream": true}).to_string();
-        let response = gateway.send("POST", "/v1/chat/completions", &[("x-request-id", &id)], body.as_bytes()).await;
-        assert_broken_after_output(response).await;
-        assert_eq!(vendor.seen("m").len(), 1, "{ending}");
-        gateway.logged(&id);
-    }
-}
-
-#[tokio::test]
 async fn comments_keep_an_idle_connection_alive() {
     let vendor = Vendor::start().await;
     let mut configuration = once(vec![provider(&vendor, "m")]);
     configuration["stream"] = json!({"keep_alive": "200ms"});
     let gateway = Gateway::start(configuration).await;
     let gate = Gate::new();
-    vendor.script("m", [Reply::stream(vec![data(&role()), Step::Gate(gate.clone()), data(&text("hi")), Step::Gate(gate.clone()), data(STOP), data("[DONE]")])]);
+    vendor.script(
+        "m",
+        [Reply::stream(vec![
+            data(&role()),
+            Step::Gate(gate.clone()),
+            data(&text("hi")),
+            Step::Gate(gate.clone()),
+            data(STOP),
+            data("[DONE]"),
+        ])],
+    );
     // The first keep-alive is also the end of the time for which openings are held back.
     let mut response = gateway.open("m").await;
     let mut openings = vec![response.next_item().await.unwrap()];
@@ -507,7 +439,8 @@ async fn comments_keep_an_idle_connection_alive() {
     }
     gate.open();
     openings.push(response.next_event().await.unwrap());
-    let events: Vec<Item> = openings.into_iter().filter(|item| matches!(item, Item::Event { .. })).collect();
+    let events: Vec<Item> =
+        openings.into_iter().filter(|item| matches!(item, Item::Event { .. })).collect();
     assert_data(&events, "m", &[&role(), &text("hi")]);
     assert!(matches!(response.next_item().await, Some(Item::Comment(_))));
     gate.open();
