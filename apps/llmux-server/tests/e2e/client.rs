@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use crate::bytes::{Item, items};
 
 /// No answer of these tests takes longer; a test that meets it fails.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An answer whose body may still be on its way. Dropping it closes the connection.
 pub(crate) struct Response {

@@ -90,7 +90,6 @@ fn stream_faults() -> Vec<Fault> {
     let mut faults = faults();
     faults.extend([
         Fault { name: "an empty stream", reply: Reply::stream(vec![]), status: 502 },
-        Fault { name: "only [DONE]", reply: Reply::events(["[DONE]"]), status: 502 },
         Fault { name: "an opening and no more", reply: Reply::events([role()]), status: 502 },
         Fault {
             name: "a cut opening",

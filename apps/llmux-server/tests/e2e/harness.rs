@@ -225,8 +225,13 @@ impl Drop for Gateway {
         let _reaped = self.child.wait();
         if std::thread::panicking() {
             use std::io::Write;
-            let _written =
-                writeln!(std::io::stderr(), "--- the gateway printed:\n{}", self.output.text());
+            let lines = self.output.lines.lock().unwrap();
+            let last = lines.len().saturating_sub(30);
+            let _written = writeln!(
+                std::io::stderr(),
+                "--- the gateway's last lines:\n{}\n---",
+                lines[last..].join("\n")
+            );
         }
         let _removed = std::fs::remove_dir_all(&self.folder);
     }
