@@ -94,12 +94,18 @@ impl Fixture {
         self.provider == "azure" && self.request.url.contains("/deployments/")
     }
 
+    /// A name of few letters, since recordings have long ids.
+    fn provider_name(&self, switches: &str) -> String {
+        let hash = self.id.rsplit('-').next().unwrap_or_default();
+        format!("{}-{hash}{}", self.provider, switches.replace(['~', '='], "."))
+    }
+
     /// The provider that plays this recording; `switches` go to the replaying vendor.
     pub(crate) fn provider(&self, vendor: &Vendor, switches: &str) -> Value {
         let kind = TYPES.iter().find(|kind| **kind == self.provider).unwrap_or(&"openai");
         let name = format!("{}{switches}", self.id);
         let mut provider = json!({
-            "name": name,
+            "name": self.provider_name(switches),
             "type": kind,
             "api_key": "sk-vendor",
             "base_url": vendor.url(&name),

@@ -18,6 +18,7 @@ pub(crate) struct Gateway {
     pub(crate) address: SocketAddr,
     child: Child,
     output: Arc<Output>,
+    readers: Vec<std::thread::JoinHandle<()>>,
     folder: PathBuf,
 }
 
@@ -28,14 +29,17 @@ struct Output {
 }
 
 impl Output {
-    fn follow(self: &Arc<Self>, pipe: impl std::io::Read + Send + 'static) {
+    fn follow(
+        self: &Arc<Self>,
+        pipe: impl std::io::Read + Send + 'static,
+    ) -> std::thread::JoinHandle<()> {
         let output = Arc::clone(self);
         std::thread::spawn(move || {
             for line in BufReader::new(pipe).lines().map_while(Result::ok) {
                 output.lines.lock().unwrap().push(line);
                 output.more.notify_all();
             }
-        });
+        })
     }
 
     fn text(&self) -> String {
@@ -95,10 +99,12 @@ impl Gateway {
             .spawn()
             .expect("the binary starts");
         let output = Arc::new(Output::default());
-        output.follow(child.stdout.take().expect("stdout is piped"));
-        output.follow(child.stderr.take().expect("stderr is piped"));
+        let readers = vec![
+            output.follow(child.stdout.take().expect("stdout is piped")),
+            output.follow(child.stderr.take().expect("stderr is piped")),
+        ];
         let mut gateway =
-            Self { address: SocketAddr::from(([127, 0, 0, 1], port)), child, output, folder };
+            Self { address: SocketAddr::from(([127, 0, 0, 1], port)), child, output, readers, folder };
         gateway.ready().await.then_some(gateway)
     }
 
@@ -109,6 +115,9 @@ impl Gateway {
             if let Some(status) = self.child.try_wait().expect("our child can be waited for") {
                 if status.code() == Some(3) {
                     return false;
+                }
+                for reader in self.readers.drain(..) {
+                    reader.join().expect("readers do not panic");
                 }
                 panic!("the gateway stopped with {status}:\n{}", self.output.text());
             }
