@@ -14,7 +14,9 @@ async fn a_client_that_leaves_before_the_first_output_cancels_the_vendors_call()
     vendor.script("silent", [Reply::silent()]);
     vendor.script("opening", [Reply::stream(vec![data(&role()), Step::Hang])]);
     for (count, name) in [(1, "silent"), (2, "opening")] {
-        let body = json!({"model": name, "messages": [], "stream": true}).to_string();
+        let body =
+            json!({"model": name, "messages": [{"role": "user", "content": "x"}], "stream": true})
+                .to_string();
         let request = Request {
             method: "POST",
             path: "/v1/chat/completions",
@@ -189,7 +191,9 @@ async fn a_stream_that_breaks_off_after_the_first_output_is_told_in_band() {
         vendor.forget();
         vendor.script("m", [Reply::stream(steps)]);
         let id = format!("broken-{}", ending.len());
-        let body = json!({"model": "m", "messages": [], "stream": true}).to_string();
+        let body =
+            json!({"model": "m", "messages": [{"role": "user", "content": "x"}], "stream": true})
+                .to_string();
         let response = gateway
             .send("POST", "/v1/chat/completions", &[("x-request-id", &id)], body.as_bytes())
             .await;

@@ -17,7 +17,7 @@ async fn serve(server: Value) -> (Vendor, Gateway) {
 
 /// All routes that name a model in a JSON body, with a body but for the model.
 const ROUTES: &[(&str, &str)] = &[
-    ("/v1/chat/completions", r#""messages":[]"#),
+    ("/v1/chat/completions", r#""messages":[{"role":"user","content":"hi"}]"#),
     ("/v1/completions", r#""prompt":"x""#),
     ("/v1/embeddings", r#""input":"x""#),
     ("/v1/responses", r#""input":"x""#),
@@ -247,7 +247,7 @@ async fn a_wrong_stream_flag_is_400() {
         let response = gateway
             .post(
                 "/v1/chat/completions",
-                format!(r#"{{"model":"m","messages":[],"stream":{stream}}}"#),
+                format!(r#"{{"model":"m","messages":[{{"role":"user","content":"x"}}],"stream":{stream}}}"#),
             )
             .await;
         assert_bad_request(&response, Some("stream"), stream);

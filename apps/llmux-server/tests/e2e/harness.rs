@@ -103,8 +103,13 @@ impl Gateway {
             output.follow(child.stdout.take().expect("stdout is piped")),
             output.follow(child.stderr.take().expect("stderr is piped")),
         ];
-        let mut gateway =
-            Self { address: SocketAddr::from(([127, 0, 0, 1], port)), child, output, readers, folder };
+        let mut gateway = Self {
+            address: SocketAddr::from(([127, 0, 0, 1], port)),
+            child,
+            output,
+            readers,
+            folder,
+        };
         gateway.ready().await.then_some(gateway)
     }
 

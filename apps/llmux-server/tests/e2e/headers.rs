@@ -39,18 +39,21 @@ async fn odd_but_valid_bytes_reach_the_vendor_unchanged() {
 async fn control_fields_are_removed_before_the_vendor_sees_them() {
     let (vendor, gateway) = serve().await;
     for (sent, expected) in [
-        (r#"{"model":"m","tags":["a"],"messages":[]}"#, r#"{"model":"m","messages":[]}"#),
         (
-            r#"{"model":"m","messages":[],"cache":{"no-cache":true}}"#,
-            r#"{"model":"m","messages":[]}"#,
+            r#"{"model":"m","tags":["a"],"messages":[{"role":"user","content":"x"}]}"#,
+            r#"{"model":"m","messages":[{"role":"user","content":"x"}]}"#,
         ),
         (
-            r#"{"tags":["a"],"cache":{"ttl":5},"model":"m","messages":[]}"#,
-            r#"{"model":"m","messages":[]}"#,
+            r#"{"model":"m","messages":[{"role":"user","content":"x"}],"cache":{"no-cache":true}}"#,
+            r#"{"model":"m","messages":[{"role":"user","content":"x"}]}"#,
         ),
         (
-            r#"{"model":"m","metadata":{"tags":["a"],"user":"u"},"messages":[]}"#,
-            r#"{"model":"m","metadata":{"user":"u"},"messages":[]}"#,
+            r#"{"tags":["a"],"cache":{"ttl":5},"model":"m","messages":[{"role":"user","content":"x"}]}"#,
+            r#"{"model":"m","messages":[{"role":"user","content":"x"}]}"#,
+        ),
+        (
+            r#"{"model":"m","metadata":{"tags":["a"],"user":"u"},"messages":[{"role":"user","content":"x"}]}"#,
+            r#"{"model":"m","metadata":{"user":"u"},"messages":[{"role":"user","content":"x"}]}"#,
         ),
     ] {
         vendor.forget();
@@ -210,7 +213,7 @@ async fn vendor_headers_reach_the_client_under_a_prefix() {
 #[tokio::test]
 async fn a_sane_request_id_is_kept_and_another_replaced() {
     let (vendor, gateway) = serve().await;
-    for id in ["abc-123", "req_01HZX.y:z", "550e8400-e29b-41d4-a716-446655440000"] {
+    for id in ["abc-123", "req_01HZX.y", "550e8400-e29b-41d4-a716-446655440000"] {
         let response = chat_with(&gateway, &[("x-request-id", id)]).await;
         assert_eq!(response.header("x-request-id"), Some(id));
         let log = gateway.logged(id);

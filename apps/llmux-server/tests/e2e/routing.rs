@@ -29,7 +29,7 @@ pub(crate) async fn chat_with(gateway: &Gateway, headers: &[(&str, &str)]) -> Re
 async fn every_route_leads_to_the_vendors_own() {
     let (vendor, gateway) = serve().await;
     for (tail, body) in [
-        ("/chat/completions", r#"{"model":"m","messages":[]}"#),
+        ("/chat/completions", r#"{"model":"m","messages":[{"role":"user","content":"x"}]}"#),
         ("/completions", r#"{"model":"m","prompt":["a","b"]}"#),
         ("/embeddings", r#"{"model":"m","input":[[1,2],[3]],"encoding_format":"base64"}"#),
         ("/responses", r#"{"model":"m","input":"x","previous_response_id":"r"}"#),
@@ -62,7 +62,10 @@ async fn the_deployment_in_an_azure_path_is_the_model() {
     deployment["models"] = json!(["a/b", "c d"]);
     let gateway = Gateway::start(once(vec![deployment])).await;
     for (path, model) in [("a%2Fb", "a/b"), ("a%2fb", "a/b"), ("c%20d", "c d")] {
-        for body in [r#"{"messages":[]}"#, r#"{"messages":[],"model":"another"}"#] {
+        for body in [
+            r#"{"messages":[{"role":"user","content":"x"}]}"#,
+            r#"{"messages":[{"role":"user","content":"x"}],"model":"another"}"#,
+        ] {
             vendor.forget();
             let path =
                 format!("/openai/deployments/{path}/chat/completions?api-version=2024-10-21");
@@ -80,8 +83,12 @@ async fn the_deployment_in_an_azure_path_is_the_model() {
             );
         }
     }
-    let response =
-        gateway.post("/openai/deployments/nope/chat/completions", r#"{"messages":[]}"#).await;
+    let response = gateway
+        .post(
+            "/openai/deployments/nope/chat/completions",
+            r#"{"messages":[{"role":"user","content":"x"}]}"#,
+        )
+        .await;
     response.assert_error(404, "invalid_request_error", Some("model_not_found"));
 }
 
@@ -98,10 +105,15 @@ async fn azure_is_spoken_to_as_azure() {
         [("one", "fast", "my%20deployment%2F1"), ("two", "plain", "plain")]
     {
         vendor.script(name, [Reply::json(200, ANSWER)]);
-        for tail in ["/chat/completions", "/embeddings", "/completions"] {
+        for (tail, rest) in [
+            ("/chat/completions", r#""messages":[{"role":"user","content":"x"}]"#),
+            ("/embeddings", r#""input":"x""#),
+            ("/completions", r#""prompt":"x""#),
+        ] {
             vendor.forget();
-            let response =
-                gateway.post(&format!("/v1{tail}"), format!(r#"{{"model":"{model}"}}"#)).await;
+            let response = gateway
+                .post(&format!("/v1{tail}"), format!(r#"{{"model":"{model}",{rest}}}"#))
+                .await;
             assert_eq!(response.status, 200, "{}", response.text());
             assert_eq!(response.json()["model"], model);
             let seen = vendor.only(name);

@@ -90,11 +90,16 @@ async fn recorded_streams_are_the_same_however_they_are_split() {
             assert_eq!(answer.status, 200, "{alias}: {}", answer.text());
             let bytes = answer.text().replace(&alias, "ALIAS").into_bytes();
             let first = first.get_or_insert_with(|| bytes.clone());
+            let differs = first.iter().zip(&bytes).position(|(one, other)| one != other);
+            let at = differs.unwrap_or(first.len().min(bytes.len())).saturating_sub(40);
+            let shown = |bytes: &[u8]| {
+                String::from_utf8_lossy(&bytes[at..bytes.len().min(at + 120)]).into_owned()
+            };
             assert!(
                 *first == bytes,
-                "{alias}:\n whole {}\n split {}",
-                String::from_utf8_lossy(first),
-                answer.text()
+                "{alias}:\n whole ...{:?}\n split ...{:?}",
+                shown(first),
+                shown(&bytes)
             );
             assert_eq!(vendor.seen(&format!("{}{switches}", fixture.id)).len(), 1, "{alias}");
         }
