@@ -22,7 +22,6 @@ FAULTS = {
     "no-credit": "status=402",
     "forbidden": "status=403;message=Not in your country;code=unsupported_country",
     "gone": "status=404;message=No such deployment;code=model_not_found",
-    "conflict": "status=409",
     "unprocessable": "status=422;message=Cannot process",
     "limited": "status=429;retry-after=3;message=Slow down",
     "broken": "status=500;message=Oops",

@@ -321,7 +321,6 @@ ERRORS = [
     ("no-credit", openai.InternalServerError, 502, None, None, ""),
     ("forbidden", openai.PermissionDeniedError, 403, None, "unsupported_country", "Not in your country"),
     ("gone", openai.NotFoundError, 404, None, "model_not_found", "No such deployment"),
-    ("conflict", openai.ConflictError, 409, None, None, ""),
     ("unprocessable", openai.UnprocessableEntityError, 422, None, None, "Cannot process"),
     ("limited", openai.RateLimitError, 429, None, None, "Slow down"),
     ("broken", openai.InternalServerError, 502, None, None, "Oops"),
@@ -351,7 +350,7 @@ def test_errors(client, model, exception, status, kind, code, message, stream):
     assert error.response.headers["x-request-id"]
 
 
-@pytest.mark.parametrize("key", ["wrong", "", MASTER_KEY + "x"])
+@pytest.mark.parametrize("key", ["wrong", MASTER_KEY[:-1], MASTER_KEY + "x"])
 def test_a_wrong_key(gateway, key):
     with openai.OpenAI(base_url=f"{gateway}/v1", api_key=key, max_retries=0) as client:
         for call in [
@@ -366,9 +365,9 @@ def test_a_wrong_key(gateway, key):
 
 
 def test_bad_requests(client):
-    for body in [{"messages": []}, {"model": 1}, {"model": ""}, {"model": "x" * 257}]:
+    for model in [{}, {"model": 1}, {"model": ""}, {"model": "x" * 257}]:
         with pytest.raises(openai.BadRequestError) as caught:
-            client.post("/chat/completions", body=body, cast_to=object)
+            client.post("/chat/completions", body={"messages": QUESTION, **model}, cast_to=object)
         assert (caught.value.type, caught.value.param) == ("invalid_request_error", "model")
     with pytest.raises(openai.NotFoundError) as caught:
         client.post("/nope", body={}, cast_to=object)
@@ -383,7 +382,7 @@ def test_the_clients_own_timeout(client):
         client.with_options(timeout=0.3).chat.completions.create(model="hanging", messages=QUESTION)
 
 
-@pytest.mark.parametrize(("model", "message"), [("error-event", "Lost my mind"), ("cut", "")])
+@pytest.mark.parametrize(("model", "message"), [("error-event", "Lost my mind"), ("cut", None)])
 def test_an_error_inside_a_stream(client, model, message):
     chunks = []
     with pytest.raises(openai.APIError, match=message) as caught:
