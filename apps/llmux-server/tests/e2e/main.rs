@@ -1,0 +1,16 @@
+//! The real binary against vendors that replay recorded traffic or act a script, seen from outside.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod auth;
+mod breaks;
+mod bytes;
+mod client;
+mod errors;
+mod faults;
+mod fixtures;
+mod harness;
+mod headers;
+mod load;
+mod replay;
+mod routing;
+mod streams;
