@@ -119,8 +119,8 @@ fn frames(pieces: &[&[u8]]) -> Vec<Vec<u8>> {
     seen
 }
 
-fn relayed(pieces: &[&[u8]]) -> (Vec<u8>, String) {
-    let mut relay = Relay::new(Endpoint::ChatCompletions, "asked", true);
+fn relayed(endpoint: Endpoint, pieces: &[&[u8]]) -> (Vec<u8>, String) {
+    let mut relay = Relay::new(endpoint, "asked", true);
     let mut out = BytesMut::new();
     for piece in pieces {
         if let Err(failure) = relay.feed(piece, &mut out) {
@@ -173,10 +173,10 @@ proptest! {
         for endpoint in Endpoint::ALL {
             let _ = JsonRequest::look(bytes.clone(), endpoint);
             let _ = Reply::look(bytes.clone(), endpoint);
+            let _ = relayed(endpoint, &[&bytes]);
         }
         let _ = MultipartRequest::look(bytes.clone(), "multipart/form-data; boundary=a");
         let _ = Rejection::from_reply(400, bytes.clone());
-        let _ = relayed(&[&bytes]);
     }
 
     #[test]
@@ -203,9 +203,11 @@ proptest! {
     fn a_relay_gives_the_same_wherever_the_bytes_are_cut(text in stream(), at in any::<prop::sample::Index>()) {
         let bytes = text.as_bytes();
         let at = at.index(bytes.len() + 1);
-        let whole = relayed(&[bytes]);
-        prop_assert_eq!(relayed(&[&bytes[..at], &bytes[at..]]), whole.clone());
         let single: Vec<&[u8]> = bytes.chunks(1).collect();
-        prop_assert_eq!(relayed(&single), whole);
+        for endpoint in [Endpoint::ChatCompletions, Endpoint::Responses, Endpoint::AudioTranscriptions] {
+            let whole = relayed(endpoint, &[bytes]);
+            prop_assert_eq!(relayed(endpoint, &[&bytes[..at], &bytes[at..]]), whole.clone());
+            prop_assert_eq!(relayed(endpoint, &single), whole);
+        }
     }
 }

@@ -206,7 +206,7 @@ impl Events {
         };
         if data.trim_ascii() == b"[DONE]" {
             out.put_slice(frame.raw);
-            if frame.raw.ends_with(b"\r") {
+            if self.has_done_marker() && frame.raw.ends_with(b"\r") {
                 // Its LF is still to come, and will find the stream ended.
                 out.put_u8(b'\n');
             }

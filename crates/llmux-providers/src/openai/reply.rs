@@ -73,7 +73,7 @@ impl Reply {
         } else {
             fields.choices.and_then(|choices| choices.into_iter().next()?.finish_reason)
         };
-        let usage = usage.filter(Value::is_object).map(|usage| Usage::from_openai(&usage));
+        let usage = usage.filter(Value::is_object).map(|usage| usage_of(&usage, endpoint));
         Ok(Self { models, summary: Summary { usage, finish_reason }, is_error, body })
     }
 
@@ -123,7 +123,8 @@ pub(super) fn renamed(
 
 /// Reads the summary out of a whole answer.
 pub(super) fn summary(answer: &Value, endpoint: Endpoint) -> Summary {
-    let usage = answer.get("usage").filter(|usage| usage.is_object()).map(Usage::from_openai);
+    let usage = answer.get("usage").filter(|usage| usage.is_object());
+    let usage = usage.map(|usage| usage_of(usage, endpoint));
     let finish_reason = if endpoint == Endpoint::Responses {
         let called = answer.get("output").and_then(Value::as_array).is_some_and(|items| {
             items.iter().any(|item| is_call(item.get("type").and_then(Value::as_str)))
@@ -135,6 +136,15 @@ pub(super) fn summary(answer: &Value, endpoint: Endpoint) -> Summary {
         reason.map(str::to_owned)
     };
     Summary { usage, finish_reason }
+}
+
+fn usage_of(usage: &Value, endpoint: Endpoint) -> Usage {
+    let mut usage = Usage::from_openai(usage);
+    if endpoint == Endpoint::Embeddings {
+        // There is no output, and Voyage tells the total alone.
+        usage.prompt_tokens = usage.prompt_tokens.or(usage.total_tokens);
+    }
+    usage
 }
 
 fn is_call(kind: Option<&str>) -> bool {
@@ -184,6 +194,12 @@ mod tests {
         assert_eq!(reply.with_model("b"), json.replace("\"a\"", "\"b\""));
         Reply::look(Bytes::from_static(b"{\"model\":"), Endpoint::ChatCompletions)
             .expect_err("cut off");
+    }
+
+    #[test]
+    fn embeddings_spend_their_total_on_the_input() {
+        let reply = look(r#"{"data":[],"usage":{"total_tokens":12}}"#, Endpoint::Embeddings);
+        assert_eq!(reply.summary().usage.and_then(|usage| usage.prompt_tokens), Some(12));
     }
 
     #[test]
