@@ -206,9 +206,8 @@ impl Events {
         };
         if data.trim_ascii() == b"[DONE]" {
             out.put_slice(frame.raw);
-            if self.has_done_marker() && frame.raw.ends_with(b"\r") {
-                // Its LF is still to come, and will find the stream ended.
-                out.put_u8(b'\n');
+            if self.has_done_marker() {
+                complete_last_line(frame, out);
             }
             self.progress = Progress { output: true, ended: self.has_done_marker() };
             return Ok(());
@@ -300,6 +299,7 @@ impl Events {
                 return Err(StreamFailure::Rejected(rejection));
             }
             self.forward_response(frame, data, response, out);
+            complete_last_line(frame, out);
             return Err(StreamFailure::Told(rejection));
         }
         if matches!(kind, "response.completed" | "response.incomplete") {
@@ -369,6 +369,13 @@ impl Events {
             out.put_slice(line);
             out.put_u8(b'\n');
         }
+        out.put_u8(b'\n');
+    }
+}
+
+/// Writes the LF of a last line that ends with a CR so far: it may still be on its way, and will find the stream ended.
+fn complete_last_line(frame: &Frame<'_>, out: &mut BytesMut) {
+    if frame.raw.ends_with(b"\r") {
         out.put_u8(b'\n');
     }
 }
