@@ -85,8 +85,8 @@ static ROUTES: &[Route] = &[
     read("/health/ready", Role::Public, Action::Ready),
 ];
 
-/// Paths of the contract that are not built: they answer `unsupported_endpoint`.
-static NOT_BUILT: [&str; 2] = ["/v1/messages", "/v1/messages/count_tokens"];
+/// Paths that clients and tools know and that are not built: they answer `unsupported_endpoint`.
+static NOT_BUILT: [&str; 3] = ["/v1/messages", "/v1/messages/count_tokens", "/metrics"];
 
 /// Where the management plane's paths begin.
 static MANAGEMENT: [&str; 14] = [
@@ -275,6 +275,7 @@ fn elsewhere(
         identify(gateway, head, exchange)?;
         return Err(ApiError::unsupported_endpoint());
     }
+    exchange.line.route = "unknown";
     Err(ApiError::unknown_path(&head.method, raw))
 }
 
