@@ -169,7 +169,13 @@ impl Response {
 
     /// Waits for more of the body. Returns false once nothing more will come.
     pub(crate) async fn more(&mut self) -> bool {
-        if !self.decode() {
+        let before = self.body.len();
+        let open = self.decode();
+        if self.body.len() > before {
+            // It came together with what was read before.
+            return true;
+        }
+        if !open {
             return false;
         }
         let read = tokio::time::timeout(PATIENCE, self.stream.read_buf(&mut self.buffer)).await;

@@ -20,6 +20,8 @@ pub(crate) struct Gateway {
     output: Arc<Output>,
     readers: Vec<std::thread::JoinHandle<()>>,
     folder: PathBuf,
+    /// It serves TLS, which our plain client does not speak.
+    tls: bool,
 }
 
 #[derive(Default)]
@@ -85,6 +87,7 @@ impl Gateway {
         if server.get("workers").is_none() {
             server["workers"] = json!(2);
         }
+        let tls = server.get("tls").is_some();
         // JSON is YAML.
         let file = folder.join("config.yaml");
         std::fs::write(&file, serde_json::to_vec_pretty(&configuration).unwrap())
@@ -109,6 +112,7 @@ impl Gateway {
             output,
             readers,
             folder,
+            tls,
         };
         gateway.ready().await.then_some(gateway)
     }
@@ -127,7 +131,7 @@ impl Gateway {
                 panic!("the gateway stopped with {status}:\n{}", self.output.text());
             }
             if tokio::net::TcpStream::connect(self.address).await.is_ok()
-                && self.get("/health/ready").await.status == 200
+                && (self.tls || self.get("/health/ready").await.status == 200)
             {
                 return true;
             }

@@ -13,4 +13,5 @@ mod headers;
 mod load;
 mod replay;
 mod routing;
+mod sockets;
 mod streams;

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -145,6 +146,8 @@ struct State {
     scripts: Mutex<BTreeMap<String, VecDeque<Reply>>>,
     seen: Mutex<Vec<Seen>>,
     abandoned: Mutex<usize>,
+    connections: AtomicUsize,
+    steps: AtomicUsize,
     changed: Notify,
 }
 
@@ -163,6 +166,7 @@ impl Vendor {
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 stream.set_nodelay(true).expect("a fresh socket takes options");
+                shared.connections.fetch_add(1, Ordering::Relaxed);
                 tokio::spawn(serve(stream, Arc::clone(&shared)));
             }
         });
@@ -194,6 +198,16 @@ impl Vendor {
         let mut seen = self.seen(name);
         assert_eq!(seen.len(), 1, "requests for {name}");
         seen.remove(0)
+    }
+
+    /// How many connections were made so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.state.connections.load(Ordering::Relaxed)
+    }
+
+    /// How many steps of bodies are over, of all answers so far.
+    pub(crate) fn steps_done(&self) -> usize {
+        self.state.steps.load(Ordering::Relaxed)
     }
 
     pub(crate) fn forget(&self) {
@@ -243,7 +257,7 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
         let reply = reply
             .or_else(|| recorded(&name))
             .unwrap_or_else(|| Reply::json(500, r#"{"error":{"message":"no script"}}"#));
-        match play(&mut stream, &reply).await {
+        match play(&mut stream, &reply, &state.steps).await {
             End::KeptAlive => {}
             End::Closed => return,
             End::Abandoned => {
@@ -261,7 +275,7 @@ enum End {
     Abandoned,
 }
 
-async fn play(stream: &mut TcpStream, reply: &Reply) -> End {
+async fn play(stream: &mut TcpStream, reply: &Reply, done: &AtomicUsize) -> End {
     if let Some(step) = &reply.before_head
         && let Some(end) = step_on(stream, step, Framing::Raw).await
     {
@@ -292,6 +306,7 @@ async fn play(stream: &mut TcpStream, reply: &Reply) -> End {
         if let Some(end) = step_on(stream, step, reply.framing).await {
             return end;
         }
+        done.fetch_add(1, Ordering::Relaxed);
     }
     match reply.framing {
         Framing::Chunked if stream.write_all(b"0\r\n\r\n").await.is_err() => End::Abandoned,

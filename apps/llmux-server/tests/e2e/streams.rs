@@ -1,5 +1,7 @@
 //! Streams: their bytes, their order in time, their ends, and clients that leave.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::bytes::{Item, items};
@@ -10,9 +12,10 @@ use crate::replay::{Gate, Reply, Step, Vendor, data, is_event_stream};
 /// A vendor and a gateway in front of it, with one provider and model per name, no retries.
 pub(crate) async fn serve(names: &[&str]) -> (Vendor, Gateway) {
     let vendor = Vendor::start().await;
-    let gateway =
-        Gateway::start(once(names.iter().map(|name| provider(&vendor, name)).collect())).await;
-    (vendor, gateway)
+    let mut configuration = once(names.iter().map(|name| provider(&vendor, name)).collect());
+    // So long that what waits for it never comes in a test's time.
+    configuration["stream"] = json!({"keep_alive": "10m"});
+    (vendor, Gateway::start(configuration).await)
 }
 
 /// What the client gets of a chat stream of `model`, to its proper end.
@@ -164,6 +167,42 @@ async fn the_first_output_leaves_before_the_vendor_sends_the_next_event() {
     assert!(response.next_event().await.unwrap().is_done());
     assert!(response.next_event().await.is_none());
     assert_eq!(vendor.seen("m").len(), 1);
+}
+
+#[tokio::test]
+async fn the_time_to_the_first_output_is_that_of_the_output() {
+    const THOUGHT: Duration = Duration::from_millis(200);
+    let (vendor, gateway) = serve(&["m"]).await;
+    let gate = Gate::new();
+    let steps = vec![
+        data(&role()),
+        Step::Gate(gate.clone()),
+        data(&text("hi")),
+        Step::Gate(gate.clone()),
+        data(STOP),
+        data("[DONE]"),
+    ];
+    vendor.script("m", [Reply::stream(steps)]);
+    let mut body = ask("m");
+    body["stream"] = json!(true);
+    let headers = [("x-request-id", "thoughtful")];
+    let call = gateway.send("POST", "/v1/chat/completions", &headers, body.to_string().as_bytes());
+    let think = async {
+        vendor.arrived("m", 1).await;
+        // The vendor thinks; this is what is measured, not a wait for something.
+        tokio::time::sleep(THOUGHT).await;
+        gate.open();
+    };
+    let (mut response, ()) = tokio::join!(call, think);
+    response.next_event().await.unwrap();
+    tokio::time::sleep(THOUGHT).await;
+    gate.open();
+    response.whole().await;
+    let log = gateway.logged("thoughtful");
+    let told = |field: &str| log[field].as_f64().unwrap_or_else(|| panic!("no {field} in {log}"));
+    let thought = THOUGHT.as_secs_f64() * 1000.0;
+    assert!(told("ttft_ms") >= thought * 0.9, "{log}");
+    assert!(told("duration_ms") >= told("ttft_ms") + thought * 0.9, "{log}");
 }
 
 #[tokio::test]
