@@ -506,3 +506,64 @@ async fn a_stale_pooled_connection_is_replaced_unseen() {
         assert_eq!(response.header("x-llmux-attempts"), Some("1"));
     }
 }
+
+/// Each fault that the mock vendor knows, and what comes of it: the status, and for streams how often `[DONE]` and an
+/// error event came.
+const MOCK_FAULTS: &[(&str, u16, usize, usize)] = &[
+    ("", 200, 1, 0),
+    ("done=0", 200, 1, 0),
+    ("done=2", 200, 1, 0),
+    ("first-byte=50ms", 200, 1, 0),
+    ("gap=5ms;chunks=10", 200, 1, 0),
+    ("status=529", 503, 0, 0),
+    ("status=429;retry-after=2", 429, 0, 0),
+    ("cut", 502, 0, 0),
+    ("cut=0", 502, 0, 0),
+    ("cut=1", 502, 0, 0),
+    ("cut=3", 200, 0, 1),
+    ("cut=3;reset", 200, 0, 1),
+    ("cut-bytes=10", 502, 0, 0),
+    ("hang", 504, 0, 0),
+    ("hang=1", 504, 0, 0),
+    ("hang=3", 200, 0, 1),
+    ("garbage", 502, 0, 0),
+    ("garbage=bytes", 502, 0, 0),
+    ("content-type=text/html", 200, 1, 0),
+    ("error-event=1", 502, 0, 0),
+    ("error-event=3", 200, 0, 1),
+];
+
+#[tokio::test]
+async fn each_fault_of_the_mock_vendor_ends_as_promised_in_a_stream() {
+    let mock = llmux_mock::Mock::start(llmux_mock::Options::default()).await.unwrap();
+    let providers = MOCK_FAULTS.iter().enumerate().map(|(index, (fault, ..))| {
+        json!({
+            "name": format!("p{index}"),
+            "type": "openai",
+            "api_key": "k",
+            "base_url": format!("{}/v1", mock.url()),
+            "headers": {"x-mock-fault": fault},
+            "timeout": "700ms",
+            "stream_idle_timeout": "700ms",
+            "models": [format!("m{index}")],
+        })
+    });
+    let gateway = Gateway::start(once(providers.collect())).await;
+    for (index, (fault, status, dones, errors)) in MOCK_FAULTS.iter().enumerate() {
+        mock.clear();
+        let response = gateway.open(&format!("m{index}")).await.whole().await;
+        assert_eq!(response.status, *status, "{fault}: {}", response.text());
+        if *status == 200 {
+            let got = items(&response.body);
+            let failed = got.iter().filter(|item| item.json()["error"].is_object()).count();
+            let ended = got.iter().filter(|item| item.is_done()).count();
+            assert_eq!((ended, failed), (*dones, *errors), "{fault}: {got:?}");
+        } else {
+            response.error();
+        }
+        // A kept connection that dies before it has answered anything is replaced once.
+        let most = if *fault == "cut" { 2 } else { 1 };
+        let received = mock.received().len();
+        assert!((1..=most).contains(&received), "{fault}: {received} requests");
+    }
+}

@@ -510,3 +510,23 @@ async fn a_whole_answer_to_a_stream_request_is_not_taken_for_a_stream() {
         response.error();
     }
 }
+
+#[tokio::test]
+async fn relayed_events_are_called_an_event_stream_whatever_the_vendor_calls_them() {
+    let (vendor, gateway) = serve(&["m"]).await;
+    for label in ["text/html", "application/octet-stream", "text/plain; charset=utf-8"] {
+        let mut reply = Reply::events([&text("hi"), STOP, "[DONE]"]);
+        reply.headers = vec![("content-type".to_owned(), label.to_owned())];
+        vendor.script("m", [reply]);
+        let response = gateway.open("m").await.whole().await;
+        // To refuse the answer would be right as well; to hand it on under that name is not.
+        if response.status == 200 {
+            let label = response.header("content-type").unwrap_or_default();
+            assert!(label.starts_with("text/event-stream"), "{label}");
+            assert_data(&items(&response.body), "m", &[&text("hi"), STOP, "[DONE]"]);
+        } else {
+            assert_eq!(response.status, 502, "{}", response.text());
+            response.error();
+        }
+    }
+}
