@@ -253,3 +253,46 @@ async fn redirects_are_not_followed() {
         assert!(vendor.seen("elsewhere").is_empty());
     }
 }
+
+#[tokio::test]
+async fn names_outside_ascii_work() {
+    let vendor = Vendor::start().await;
+    let (openai, azure) = (provider(&vendor, "plain"), provider(&vendor, "az"));
+    let (mut openai, mut azure) = (openai, azure);
+    openai["models"] = json!(["größe/模型"]);
+    azure["type"] = json!("azure");
+    azure["api_version"] = json!("2024-10-21");
+    azure["models"] = json!([{"name": "azur", "upstream": "模型"}]);
+    for name in ["plain", "az"] {
+        vendor.script(name, [Reply::json(200, ANSWER)]);
+    }
+    let gateway = Gateway::start(once(vec![openai, azure])).await;
+    for (name, asked, upstream) in [("plain", "größe/模型", "größe/模型"), ("az", "azur", "模型")]
+    {
+        let response = gateway.chat(&ask(asked)).await;
+        assert_eq!(response.status, 200, "{asked}: {}", response.text());
+        assert_eq!(response.json()["model"], asked);
+        let seen = vendor.only(name);
+        assert_eq!(seen.json()["model"], upstream);
+        assert!(seen.target.is_ascii(), "{}", seen.target);
+    }
+    assert!(vendor.only("az").target.starts_with("/openai/deployments/%E6%A8%A1%E5%9E%8B/"));
+}
+
+#[tokio::test]
+async fn null_is_the_same_as_absent() {
+    let (vendor, gateway) = serve().await;
+    let messages = r#""messages":[{"role":"user","content":"x"}]"#;
+    let sent = format!(r#"{{"model":"m",{messages},"stream":null,"tags":null,"cache":null}}"#);
+    let response = gateway.post("/v1/chat/completions", &sent).await;
+    assert_eq!(response.status, 200, "{}", response.text());
+    vendor.forget();
+    vendor.script("m", [Reply::events([&text("hi"), STOP, "[DONE]"])]);
+    let sent = format!(r#"{{"model":"m",{messages},"stream":true,"stream_options":null}}"#);
+    let response = gateway.post("/v1/chat/completions", &sent).await;
+    assert_eq!(response.status, 200, "{}", response.text());
+    let seen = vendor.only("m");
+    assert_eq!(seen.json()["stream_options"], json!({"include_usage": true}));
+    let text = String::from_utf8(seen.body).unwrap();
+    assert_eq!(text.matches("stream_options").count(), 1, "{text}");
+}

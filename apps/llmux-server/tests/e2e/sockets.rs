@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -256,4 +258,35 @@ async fn an_admin_port_takes_the_management_plane_away() {
         body: body.as_bytes(),
     };
     assert_eq!(crate::client::send(admin, &request).await.whole().await.status, 404);
+}
+
+#[tokio::test]
+async fn an_http2_client_that_leaves_one_stream_cancels_only_that() {
+    let vendor = Vendor::start().await;
+    let gateway = Gateway::start(once(vec![provider(&vendor, "a"), provider(&vendor, "b")])).await;
+    let gate = Gate::new();
+    vendor.script("a", [Reply::stream(vec![data(&text("hi")), Step::Hang])]);
+    let steps = vec![data(&text("hi")), Step::Gate(gate.clone()), data(STOP), data("[DONE]")];
+    vendor.script("b", [Reply::stream(steps)]);
+    let socket = TcpStream::connect(gateway.address).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(socket))
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    let mut open = async |model: &str| {
+        let mut body = ask(model);
+        body["stream"] = json!(true);
+        let uri = format!("http://{}/v1/chat/completions", gateway.address);
+        let request = hyper::Request::post(uri).header("content-type", "application/json");
+        let body = Full::new(hyper::body::Bytes::from(body.to_string()));
+        sender.send_request(request.body(body).unwrap()).await.unwrap().into_body()
+    };
+    let (mut first, mut second) = (open("a").await, open("b").await);
+    assert!(first.frame().await.is_some() && second.frame().await.is_some());
+    drop(first);
+    vendor.abandoned(1).await;
+    gate.open();
+    let rest = second.collect().await.unwrap().to_bytes();
+    assert!(items(&rest).last().unwrap().is_done(), "{rest:?}");
 }
