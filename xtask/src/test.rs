@@ -84,7 +84,7 @@ fn rust() -> Result<Count, String> {
 
 fn sdk() -> Result<Count, String> {
     if !python::has_tests()? {
-        say("tests/sdk holds no tests");
+        say("apps/llmux-server/tests/sdk holds no tests");
         return Ok(Count::default());
     }
     if !succeeds(cargo().args(["build", "--workspace", "--exclude", "xtask", "--bins"]))? {
@@ -99,7 +99,7 @@ fn sdk() -> Result<Count, String> {
             .args([
                 "-m",
                 "pytest",
-                "tests/sdk",
+                "apps/llmux-server/tests/sdk",
                 "-q",
                 "-rfE",
                 "--color=no",
@@ -152,5 +152,5 @@ fn each_line(command: &mut Command, mut take: impl FnMut(&str)) -> Result<bool, 
 
 /// The folder of the SDK tests.
 fn sdk_dir() -> std::path::PathBuf {
-    root().join("tests/sdk")
+    root().join("apps/llmux-server/tests/sdk")
 }

@@ -323,6 +323,10 @@ impl Call<'_> {
                 first_output: until,
             };
             let events = Events::open(attempt, body, relay, endpoint, times).await?;
+            if !answer.is("text/event-stream") {
+                // Some vendors call it something else; clients go by the label.
+                answer.content_type = None;
+            }
             return Ok(answer.respond(Reply::Events(events)));
         }
         if endpoint.answers_json() || answer.is("json") {

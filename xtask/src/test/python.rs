@@ -56,7 +56,7 @@ pub(crate) fn environment(folder: &Path) -> Result<String, String> {
     let python = python.to_string_lossy().into_owned();
     let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"];
     if !succeeds(program(&python).args(pip).arg(&requirements))? {
-        return Err("pip cannot install tests/sdk/requirements.txt".to_owned());
+        return Err("pip cannot install apps/llmux-server/tests/sdk/requirements.txt".to_owned());
     }
     fs::write(&stamp, wanted)
         .map_err(|error| format!("cannot write {}: {error}", stamp.display()))?;

@@ -44,7 +44,8 @@ pub(crate) struct RecordedResponse {
 pub(crate) fn fixtures() -> &'static [Fixture] {
     static ALL: OnceLock<Vec<Fixture>> = OnceLock::new();
     ALL.get_or_init(|| {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../crates/llmux-providers/tests/fixtures");
         let folders = std::fs::read_dir(&root)
             .expect("the recordings are there")
             .flatten()
