@@ -16,11 +16,13 @@ mod multipart;
 pub mod openai;
 mod request;
 pub mod sse;
+mod stream;
 mod target;
 mod vendor;
 
 pub use codec::{ChatCodec, ChatDecoder, DecodeError, EncodeError, Encoding, Outgoing};
 pub use multipart::MultipartRequest;
 pub use request::{Invalid, JsonRequest, RequestEdits};
+pub use stream::{ClientStream, Progress, StreamFailure, Summary};
 pub use target::{Endpoint, Target, Unsupported};
 pub use vendor::{Dialect, StreamUsage, Vendor, vendor, vendors};

@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use llmux_providers::openai::{Rejection, Relay, Reply};
 use llmux_providers::sse::{EventTooLong, Framer};
-use llmux_providers::{Endpoint, JsonRequest, MultipartRequest, RequestEdits};
+use llmux_providers::{ClientStream as _, Endpoint, JsonRequest, MultipartRequest, RequestEdits};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 

@@ -1,9 +1,13 @@
-//! OpenAI's dialect: what its replies, streams and errors mean.
+//! OpenAI's dialect: what its replies, streams and errors mean, and how others' become its own.
 
+mod chat;
 mod rejection;
 mod relay;
 mod reply;
+mod translation;
 
+pub use chat::{AnswerHead, read_request, write_response};
 pub use rejection::Rejection;
-pub use relay::{Progress, Relay, StreamFailure};
-pub use reply::{Reply, Summary};
+pub use relay::Relay;
+pub use reply::Reply;
+pub use translation::Translation;

@@ -6,39 +6,11 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::rejection::Rejection;
-use super::reply::{Summary, renamed, summary};
+use super::reply::{renamed, summary};
 use crate::json::{members, span};
-use crate::sse::{EventTooLong, Frame, Framer};
+use crate::sse::{Frame, Framer};
+use crate::stream::{ClientStream, Progress, StreamFailure, Summary};
 use crate::target::Endpoint;
-
-/// How far a stream has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Something the client can show has come: text, a tool call, reasoning, the end. A role alone is not.
-    pub output: bool,
-    /// The vendor said that this is the end; nothing after it matters.
-    pub ended: bool,
-}
-
-/// Why a stream failed after the vendor's 200.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum StreamFailure {
-    /// The vendor sent an error.
-    #[error("{}", .0.error.message)]
-    Rejected(Box<Rejection>),
-    /// The vendor sent an error in a form that the client has been given as it is.
-    #[error("{}", .0.error.message)]
-    Told(Box<Rejection>),
-    /// An event is not JSON.
-    #[error("the provider sent an event that is not JSON")]
-    Malformed,
-    /// The stream stopped before its protocol allows it to.
-    #[error("the provider's stream ended too early")]
-    Truncated,
-    /// An event is longer than we keep.
-    #[error(transparent)]
-    TooLong(#[from] EventTooLong),
-}
 
 /// A vendor's stream on its way to the client: whole events, with their bytes as they came but for the model's name,
 /// usage that the client did not ask for, and exactly one `[DONE]`; decoded beside for usage, finish reason and errors.
@@ -111,22 +83,15 @@ impl Relay {
         };
         Self { framer: Framer::default(), events }
     }
+}
 
-    /// Takes bytes, split anywhere, and appends to `out` what the client gets of the events they complete.
-    ///
-    /// # Errors
-    /// [`StreamFailure`]; what stands in `out` by then came before the failure.
-    pub fn feed(&mut self, bytes: &[u8], out: &mut BytesMut) -> Result<Progress, StreamFailure> {
+impl ClientStream for Relay {
+    fn feed(&mut self, bytes: &[u8], out: &mut BytesMut) -> Result<(), StreamFailure> {
         let events = &mut self.events;
-        self.framer.feed::<StreamFailure>(bytes, |frame| events.on_frame(frame, out))?;
-        Ok(self.events.progress)
+        self.framer.feed::<StreamFailure>(bytes, |frame| events.on_frame(frame, out))
     }
 
-    /// Ends the stream where the vendor's body ended properly, and appends what is missing for the client.
-    ///
-    /// # Errors
-    /// [`StreamFailure::Truncated`] if the answer is not whole.
-    pub fn finish(&mut self, out: &mut BytesMut) -> Result<(), StreamFailure> {
+    fn finish(&mut self, out: &mut BytesMut) -> Result<(), StreamFailure> {
         let events = &mut self.events;
         self.framer.finish::<StreamFailure>(|frame| {
             let before = out.len();
@@ -153,13 +118,11 @@ impl Relay {
         Ok(())
     }
 
-    /// Returns how far the stream has come.
-    pub const fn progress(&self) -> Progress {
+    fn progress(&self) -> Progress {
         self.events.progress
     }
 
-    /// Returns usage and finish reason, as far as they are known.
-    pub fn summary(&self) -> Summary {
+    fn summary(&self) -> Summary {
         let events = &self.events;
         if let Some(last) = &events.last {
             return last.clone();
@@ -172,9 +135,8 @@ impl Relay {
         }
     }
 
-    /// Returns the event that tells the client of `endpoint` that its stream failed.
-    pub fn error_event(endpoint: Endpoint, error: &ErrorObject) -> Bytes {
-        let text = if endpoint == Endpoint::Responses {
+    fn error_event(&self, error: &ErrorObject) -> Bytes {
+        let text = if self.events.endpoint == Endpoint::Responses {
             // The responses API's own event, with the envelope that all of our errors have beside it.
             let data = serde_json::json!({
                 "type": "error", "code": error.code, "message": error.message, "param": error.param, "error": error,

@@ -7,17 +7,8 @@ use serde_json::value::RawValue;
 
 use super::rejection::Rejection;
 use crate::json::{Splices, members, quoted, span};
+use crate::stream::Summary;
 use crate::target::Endpoint;
-
-/// What a reply said, beside its content.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// The tokens, where the vendor told them.
-    pub usage: Option<Usage>,
-    /// Why the answer ended, in the words of chat completions: `stop`, `length`, `tool_calls`, `content_filter` or
-    /// what else the vendor said.
-    pub finish_reason: Option<String>,
-}
 
 /// A whole JSON answer, decoded beside its bytes.
 #[derive(Debug)]

@@ -1,0 +1,749 @@
+//! OpenAI's chat dialect as a client's: requests into the canonical chat, answers out of it.
+//!
+//! <https://platform.openai.com/docs/api-reference/chat>. Extensions that clients send and expect: `reasoning_content` and
+//! `thinking_blocks` for reasoning, `cache_control` marks, `extra_content.google.thought_signature`.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use llmux_types::Usage;
+use llmux_types::chat::{
+    AssistantMessage, ChatRequest, ChatResponse, Choice, FinishReason, Message, Part, Reasoning,
+    ResponseFormat, Source, Tool, ToolCall, ToolChoice,
+};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize as DeriveDeserialize, Serialize};
+use serde_json::Value;
+
+use crate::request::Invalid;
+
+/// Reads a request.
+///
+/// # Errors
+/// [`Invalid`] naming the field that is not as OpenAI defines it, or that has no counterpart anywhere else.
+pub fn read_request(body: &[u8]) -> Result<ChatRequest, Invalid> {
+    let mut reader = Reader::default();
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    deserializer
+        .deserialize_map(&mut reader)
+        .map_err(|error| Invalid::field(reader.field, format!("`{}`: {error}", reader.field)))?;
+    reader.finish()
+}
+
+/// Collects the fields of a request.
+#[derive(Default)]
+struct Reader {
+    request: ChatRequest,
+    messages: Vec<WireMessage>,
+    tools: Vec<WireTool>,
+    tool_choice: Option<Value>,
+    response_format: Option<WireFormat>,
+    max_completion_tokens: Option<u64>,
+    logprobs: bool,
+    top_logprobs: Option<u64>,
+    /// The field being read: what an error is about.
+    field: &'static str,
+}
+
+impl<'de> Visitor<'de> for &mut Reader {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let request = &mut self.request;
+        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+            self.field = FIELDS.iter().find(|field| **field == key).copied().unwrap_or_default();
+            match key.as_ref() {
+                "messages" => self.messages = optional(&mut map)?,
+                "tools" => self.tools = optional(&mut map)?,
+                "tool_choice" => self.tool_choice = optional(&mut map)?,
+                "parallel_tool_calls" => request.parallel_tool_calls = optional(&mut map)?,
+                "response_format" => self.response_format = optional(&mut map)?,
+                "max_completion_tokens" => self.max_completion_tokens = optional(&mut map)?,
+                "max_tokens" => request.max_tokens = optional(&mut map)?,
+                "temperature" => request.temperature = optional(&mut map)?,
+                "top_p" => request.top_p = optional(&mut map)?,
+                "top_k" => request.top_k = optional(&mut map)?,
+                "stop" => request.stop = optional::<_, Texts>(&mut map)?.0,
+                "n" => request.n = optional(&mut map)?,
+                "seed" => request.seed = optional(&mut map)?,
+                "presence_penalty" => request.presence_penalty = optional(&mut map)?,
+                "frequency_penalty" => request.frequency_penalty = optional(&mut map)?,
+                "logprobs" => self.logprobs = optional(&mut map)?,
+                "top_logprobs" => self.top_logprobs = optional(&mut map)?,
+                "reasoning_effort" => request.reasoning_effort = optional(&mut map)?,
+                "thinking" => request.thinking = optional(&mut map)?,
+                "safety_identifier" => {
+                    let id: Option<String> = optional(&mut map)?;
+                    request.user = request.user.take().or(id);
+                }
+                "user" => {
+                    let id: Option<String> = optional(&mut map)?;
+                    request.user = id.or(request.user.take());
+                }
+                "service_tier" => request.service_tier = optional(&mut map)?,
+                "web_search_options" => request.web_search = optional(&mut map)?,
+                "modalities" => request.modalities = optional(&mut map)?,
+                "cache_control" => request.cache_control = optional(&mut map)?,
+                "stream" => request.stream = optional(&mut map)?,
+                // Of the gateway itself.
+                "model" | "tags" | "cache" => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+                other => {
+                    let value: Value = map.next_value()?;
+                    if !value.is_null() {
+                        request.others.insert(other.to_owned(), value);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The fields with a meaning of their own, for errors.
+static FIELDS: [&str; 25] = [
+    "messages",
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+    "response_format",
+    "max_completion_tokens",
+    "max_tokens",
+    "temperature",
+    "top_p",
+    "top_k",
+    "stop",
+    "n",
+    "seed",
+    "presence_penalty",
+    "frequency_penalty",
+    "logprobs",
+    "top_logprobs",
+    "reasoning_effort",
+    "thinking",
+    "safety_identifier",
+    "user",
+    "service_tier",
+    "web_search_options",
+    "modalities",
+    "stream",
+];
+
+/// Reads a value in which null is the same as leaving the field out.
+fn optional<'de, A: MapAccess<'de>, T: Deserialize<'de> + Default>(
+    map: &mut A,
+) -> Result<T, A::Error> {
+    Ok(map.next_value::<Option<T>>()?.unwrap_or_default())
+}
+
+impl Reader {
+    fn finish(mut self) -> Result<ChatRequest, Invalid> {
+        let messages = std::mem::take(&mut self.messages).into_iter().enumerate();
+        let messages: Result<_, _> = messages.map(|(at, message)| message.canonical(at)).collect();
+        let tools: Result<_, _> = self.tools.into_iter().enumerate().map(tool).collect();
+        let mut request = self.request;
+        request.messages = messages?;
+        request.tools = tools?;
+        request.tool_choice = self.tool_choice.as_ref().map(tool_choice).transpose()?;
+        request.response_format = match self.response_format {
+            Some(format) => format.canonical()?,
+            None => ResponseFormat::Text,
+        };
+        request.max_tokens = self.max_completion_tokens.or(request.max_tokens);
+        if self.logprobs {
+            request.logprobs = Some(self.top_logprobs.unwrap_or(0));
+        }
+        Ok(request)
+    }
+}
+
+/// A text, or a list of them.
+#[derive(Default)]
+struct Texts(Vec<String>);
+
+impl<'de> Deserialize<'de> for Texts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = Texts;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or an array of strings")
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Texts, E> {
+                Ok(Texts(vec![text.to_owned()]))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Texts, A::Error> {
+                let mut texts = Vec::new();
+                while let Some(text) = seq.next_element()? {
+                    texts.push(text);
+                }
+                Ok(Texts(texts))
+            }
+        }
+        deserializer.deserialize_any(Any)
+    }
+}
+
+#[derive(DeriveDeserialize)]
+struct WireMessage {
+    role: String,
+    #[serde(default)]
+    content: Content,
+    tool_calls: Option<Vec<WireCall>>,
+    tool_call_id: Option<String>,
+    refusal: Option<String>,
+    reasoning_content: Option<String>,
+    thinking_blocks: Option<Vec<ThinkingBlock>>,
+    extra_content: Option<ExtraContent>,
+    function_call: Option<Value>,
+}
+
+/// The content of a message: nothing, a text, or parts.
+#[derive(Default)]
+struct Content(Vec<WirePart>);
+
+impl<'de> Deserialize<'de> for Content {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = Content;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string, an array of content parts or null")
+            }
+            fn visit_unit<E>(self) -> Result<Content, E> {
+                Ok(Content::default())
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Content, E> {
+                Ok(Content(vec![WirePart::of_text(text.to_owned())]))
+            }
+            fn visit_string<E>(self, text: String) -> Result<Content, E> {
+                Ok(Content(vec![WirePart::of_text(text)]))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Content, A::Error> {
+                let mut parts = Vec::new();
+                while let Some(part) = seq.next_element()? {
+                    parts.push(part);
+                }
+                Ok(Content(parts))
+            }
+        }
+        deserializer.deserialize_any(Any)
+    }
+}
+
+#[derive(Default, DeriveDeserialize)]
+struct WirePart {
+    #[serde(rename = "type")]
+    kind: String,
+    text: Option<String>,
+    refusal: Option<String>,
+    image_url: Option<ImageUrl>,
+    file: Option<WireFile>,
+    input_audio: Option<InputAudio>,
+    cache_control: Option<Value>,
+}
+
+#[derive(DeriveDeserialize)]
+struct ImageUrl {
+    url: String,
+    detail: Option<String>,
+}
+
+#[derive(DeriveDeserialize)]
+struct WireFile {
+    file_data: Option<String>,
+    file_id: Option<String>,
+    filename: Option<String>,
+}
+
+#[derive(DeriveDeserialize)]
+struct InputAudio {
+    data: String,
+    format: String,
+}
+
+#[derive(DeriveDeserialize)]
+struct WireCall {
+    id: Option<String>,
+    function: Option<WireFunctionCall>,
+    extra_content: Option<ExtraContent>,
+}
+
+#[derive(DeriveDeserialize)]
+struct WireFunctionCall {
+    name: String,
+    #[serde(default)]
+    arguments: String,
+}
+
+/// Google's place for its signatures in OpenAI's dialect: <https://ai.google.dev/gemini-api/docs/thought-signatures>.
+#[derive(Clone, DeriveDeserialize, Serialize)]
+pub(super) struct ExtraContent {
+    google: Option<GoogleContent>,
+}
+
+#[derive(Clone, DeriveDeserialize, Serialize)]
+struct GoogleContent {
+    thought_signature: Option<String>,
+}
+
+impl ExtraContent {
+    pub(super) fn of(signature: Option<&String>) -> Option<Self> {
+        let thought_signature = Some(signature?.clone());
+        Some(Self { google: Some(GoogleContent { thought_signature }) })
+    }
+
+    fn signature(self) -> Option<String> {
+        self.google?.thought_signature
+    }
+}
+
+/// Anthropic's blocks of reasoning in OpenAI's dialect.
+#[derive(DeriveDeserialize, Serialize)]
+pub(super) struct ThinkingBlock {
+    #[serde(rename = "type")]
+    kind: Cow<'static, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thinking: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signature: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<String>,
+}
+
+impl ThinkingBlock {
+    /// Makes the block of a piece of reasoning; `None` if the vendor did not sign it and does not want it back.
+    pub(super) fn of(reasoning: &Reasoning) -> Option<Self> {
+        if let Some(data) = &reasoning.redacted {
+            let kind = "redacted_thinking".into();
+            return Some(Self { kind, thinking: None, signature: None, data: Some(data.clone()) });
+        }
+        let signature = Some(reasoning.signature.clone()?);
+        let thinking = Some(reasoning.text.clone());
+        Some(Self { kind: "thinking".into(), thinking, signature, data: None })
+    }
+
+    fn canonical(self) -> Reasoning {
+        Reasoning {
+            text: self.thinking.unwrap_or_default(),
+            signature: self.signature,
+            redacted: self.data,
+        }
+    }
+}
+
+impl WirePart {
+    fn of_text(text: String) -> Self {
+        Self { kind: "text".into(), text: Some(text), ..Self::default() }
+    }
+
+    fn canonical(self) -> Result<Part, String> {
+        let cache_control = self.cache_control;
+        let missing = |name: &str| format!("a `{}` part without `{name}`", self.kind);
+        Ok(match self.kind.as_str() {
+            "text" | "input_text" | "output_text" => {
+                let text = self.text.ok_or_else(|| missing("text"))?;
+                Part::Text { text, cache_control }
+            }
+            "refusal" => {
+                Part::Text { text: self.refusal.ok_or_else(|| missing("refusal"))?, cache_control }
+            }
+            "image_url" => {
+                let image = self.image_url.ok_or_else(|| missing("image_url"))?;
+                let source = source(image.url)?;
+                Part::Image { source, detail: image.detail, cache_control }
+            }
+            "file" => {
+                let file = self.file.ok_or_else(|| missing("file"))?;
+                let source = match (file.file_data, file.file_id) {
+                    (Some(data), _) => source(data)?,
+                    (None, Some(id)) => Source::FileId(id),
+                    (None, None) => return Err("a `file` part without `file_data`".into()),
+                };
+                Part::File { source, filename: file.filename, cache_control }
+            }
+            "input_audio" => {
+                let audio = self.input_audio.ok_or_else(|| missing("input_audio"))?;
+                Part::Audio { data: audio.data, format: audio.format }
+            }
+            other => return Err(format!("content parts of type `{other}` are not supported")),
+        })
+    }
+}
+
+/// Reads a URL: `data:` ones hold their bytes in base64 (RFC 2397).
+fn source(url: String) -> Result<Source, String> {
+    let Some(rest) = url.strip_prefix("data:") else {
+        let http = url.starts_with("http://") || url.starts_with("https://");
+        return if http {
+            Ok(Source::Url(url))
+        } else {
+            Err("a URL must begin with http://, https:// or data:".into())
+        };
+    };
+    let (head, data) = rest.split_once(',').ok_or("a data: URL without a comma")?;
+    let media_type = head.strip_suffix(";base64").ok_or("a data: URL that is not base64")?;
+    let media_type = media_type.split(';').next().unwrap_or_default();
+    Ok(Source::Data { media_type: media_type.to_owned(), data: data.to_owned() })
+}
+
+impl WireMessage {
+    fn canonical(self, at: usize) -> Result<Message, Invalid> {
+        let fault =
+            |message: String| Invalid::field("messages", format!("`messages[{at}]`: {message}"));
+        let parts: Result<Vec<_>, _> =
+            self.content.0.into_iter().map(WirePart::canonical).collect();
+        let content = parts.map_err(fault)?;
+        Ok(match self.role.as_str() {
+            "system" | "developer" => Message::System { content },
+            "user" => Message::User { content },
+            "tool" => {
+                let missing = || fault("a tool message without `tool_call_id`".into());
+                Message::Tool { call_id: self.tool_call_id.ok_or_else(missing)?, content }
+            }
+            "assistant" => {
+                if self.function_call.is_some() {
+                    return Err(fault("`function_call` is not supported; use `tool_calls`".into()));
+                }
+                let calls =
+                    self.tool_calls.unwrap_or_default().into_iter().map(WireCall::canonical);
+                let tool_calls = calls.collect::<Result<_, _>>().map_err(fault)?;
+                let blocks = self.thinking_blocks.unwrap_or_default();
+                let mut reasoning: Vec<_> =
+                    blocks.into_iter().map(ThinkingBlock::canonical).collect();
+                if let Some(text) = self.reasoning_content.filter(|text| !text.is_empty())
+                    && reasoning.is_empty()
+                {
+                    reasoning.push(Reasoning { text, ..Reasoning::default() });
+                }
+                Message::Assistant(AssistantMessage {
+                    reasoning,
+                    content,
+                    tool_calls,
+                    refusal: self.refusal,
+                    annotations: Vec::new(),
+                    signature: self.extra_content.and_then(ExtraContent::signature),
+                })
+            }
+            other => return Err(fault(format!("the role `{other}` is not supported"))),
+        })
+    }
+}
+
+impl WireCall {
+    fn canonical(self) -> Result<ToolCall, String> {
+        let function = self.function.ok_or("only calls of functions are supported")?;
+        let arguments = function.arguments;
+        Ok(ToolCall {
+            id: self.id.ok_or("a tool call without `id`")?,
+            name: function.name,
+            arguments: if arguments.trim().is_empty() { "{}".into() } else { arguments },
+            signature: self.extra_content.and_then(ExtraContent::signature),
+        })
+    }
+}
+
+#[derive(DeriveDeserialize)]
+struct WireTool {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    function: Option<WireFunction>,
+    cache_control: Option<Value>,
+}
+
+#[derive(DeriveDeserialize)]
+struct WireFunction {
+    name: String,
+    description: Option<String>,
+    parameters: Option<Value>,
+    strict: Option<bool>,
+    cache_control: Option<Value>,
+}
+
+fn tool((at, wire): (usize, WireTool)) -> Result<Tool, Invalid> {
+    let kind = wire.kind.as_deref().unwrap_or("function");
+    let Some(function) = wire.function.filter(|_| kind == "function") else {
+        let message = format!("`tools[{at}]`: tools of type `{kind}` are not supported");
+        return Err(Invalid::field("tools", message));
+    };
+    Ok(Tool {
+        name: function.name,
+        description: function.description,
+        parameters: function.parameters,
+        strict: function.strict,
+        cache_control: wire.cache_control.or(function.cache_control),
+    })
+}
+
+fn tool_choice(value: &Value) -> Result<ToolChoice, Invalid> {
+    let fault = || Invalid::field("tool_choice", "`tool_choice` is not one that OpenAI defines");
+    let name = |value: &Value| {
+        value.pointer("/function/name").and_then(Value::as_str).map(str::to_owned).ok_or_else(fault)
+    };
+    if let Some(word) = value.as_str() {
+        return match word {
+            "none" => Ok(ToolChoice::None),
+            "auto" => Ok(ToolChoice::Auto),
+            // Mistral's word for it.
+            "required" | "any" => Ok(ToolChoice::Required),
+            _ => Err(fault()),
+        };
+    }
+    match value.get("type").and_then(Value::as_str) {
+        Some("function") => Ok(ToolChoice::Function(name(value)?)),
+        Some("allowed_tools") => {
+            let allowed = value.get("allowed_tools").unwrap_or(value);
+            let tools = allowed.get("tools").and_then(Value::as_array).ok_or_else(fault)?;
+            Ok(ToolChoice::Allowed {
+                names: tools.iter().map(name).collect::<Result<_, _>>()?,
+                required: allowed.get("mode").and_then(Value::as_str) == Some("required"),
+            })
+        }
+        _ => Err(fault()),
+    }
+}
+
+#[derive(DeriveDeserialize)]
+struct WireFormat {
+    #[serde(rename = "type")]
+    kind: String,
+    json_schema: Option<WireSchema>,
+}
+
+#[derive(DeriveDeserialize)]
+struct WireSchema {
+    #[serde(default)]
+    name: String,
+    schema: Option<Value>,
+    strict: Option<bool>,
+}
+
+impl WireFormat {
+    fn canonical(self) -> Result<ResponseFormat, Invalid> {
+        let fault = |message: &str| Invalid::field("response_format", message.to_owned());
+        match self.kind.as_str() {
+            "text" => Ok(ResponseFormat::Text),
+            "json_object" => Ok(ResponseFormat::JsonObject),
+            "json_schema" => {
+                let missing = "`response_format.json_schema.schema` is missing";
+                let wire = self.json_schema.ok_or_else(|| fault(missing))?;
+                let schema = wire.schema.ok_or_else(|| fault(missing))?;
+                Ok(ResponseFormat::JsonSchema { name: wire.name, schema, strict: wire.strict })
+            }
+            _ => Err(fault("`response_format.type` must be text, json_object or json_schema")),
+        }
+    }
+}
+
+/// Who answered, for the members of an answer that no vendor fills.
+#[derive(Clone, Debug)]
+pub struct AnswerHead {
+    /// Used where the vendor gives no id.
+    pub id: String,
+    /// As the client asked.
+    pub model: String,
+    /// Unix seconds.
+    pub created: u64,
+}
+
+#[derive(Serialize)]
+struct Completion<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: u64,
+    model: &'a str,
+    choices: Vec<WireChoice<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<WireUsage>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service_tier: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct WireChoice<'a> {
+    index: u64,
+    message: AnswerMessage<'a>,
+    logprobs: Option<&'a Value>,
+    finish_reason: &'static str,
+}
+
+#[derive(Serialize)]
+struct AnswerMessage<'a> {
+    role: &'static str,
+    content: Option<String>,
+    refusal: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    thinking_blocks: Vec<ThinkingBlock>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<AnswerCall<'a>>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    annotations: &'a [Value],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    images: Vec<AnswerImage>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extra_content: Option<ExtraContent>,
+}
+
+#[derive(Serialize)]
+pub(super) struct AnswerCall<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) index: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
+    function: AnswerFunction<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extra_content: Option<ExtraContent>,
+}
+
+#[derive(Serialize)]
+struct AnswerFunction<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    arguments: &'a str,
+}
+
+impl<'a> AnswerCall<'a> {
+    pub(super) fn of(call: &'a ToolCall) -> Self {
+        Self {
+            index: None,
+            id: Some(&call.id),
+            kind: Some("function"),
+            function: AnswerFunction { name: Some(&call.name), arguments: &call.arguments },
+            extra_content: ExtraContent::of(call.signature.as_ref()),
+        }
+    }
+
+    /// Makes the fragment of a call whose beginning the client has.
+    pub(super) const fn fragment(index: u64, arguments: &'a str) -> Self {
+        let function = AnswerFunction { name: None, arguments };
+        Self { index: Some(index), id: None, kind: None, function, extra_content: None }
+    }
+}
+
+/// An image in an answer, as OpenRouter and LiteLLM give it.
+#[derive(Serialize)]
+pub(super) struct AnswerImage {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    image_url: AnswerImageUrl,
+}
+
+#[derive(Serialize)]
+struct AnswerImageUrl {
+    url: String,
+}
+
+impl AnswerImage {
+    pub(super) fn of(source: &Source) -> Self {
+        let url = match source {
+            Source::Data { media_type, data } => format!("data:{media_type};base64,{data}"),
+            Source::Url(text) | Source::FileId(text) => text.clone(),
+        };
+        Self { kind: "image_url", image_url: AnswerImageUrl { url } }
+    }
+}
+
+/// OpenAI's usage object.
+#[derive(Serialize)]
+pub(super) struct WireUsage {
+    prompt_tokens: u64,
+    completion_tokens: u64,
+    total_tokens: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_tokens_details: Option<PromptDetails>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    completion_tokens_details: Option<CompletionDetails>,
+}
+
+#[derive(Serialize)]
+struct PromptDetails {
+    cached_tokens: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_write_tokens: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct CompletionDetails {
+    reasoning_tokens: u64,
+}
+
+impl WireUsage {
+    pub(super) fn of(usage: &Usage) -> Self {
+        let prompt_tokens = usage.prompt_tokens.unwrap_or(0);
+        let completion_tokens = usage.completion_tokens.unwrap_or(0);
+        let has_prompt_details =
+            usage.cached_tokens.is_some() || usage.cache_write_tokens.is_some();
+        Self {
+            prompt_tokens,
+            completion_tokens,
+            total_tokens: usage.total_tokens.unwrap_or(prompt_tokens + completion_tokens),
+            prompt_tokens_details: has_prompt_details.then(|| PromptDetails {
+                cached_tokens: usage.cached_tokens.unwrap_or(0),
+                cache_write_tokens: usage.cache_write_tokens,
+            }),
+            completion_tokens_details: usage
+                .reasoning_tokens
+                .map(|reasoning_tokens| CompletionDetails { reasoning_tokens }),
+        }
+    }
+}
+
+/// Returns OpenAI's word for the end of an answer; where the vendor's reason has no counterpart, it just ended.
+pub(super) fn finish_word(reason: Option<FinishReason>) -> &'static str {
+    reason.unwrap_or(FinishReason::Stop).as_str()
+}
+
+/// Writes a whole answer.
+pub fn write_response(response: &ChatResponse, head: &AnswerHead) -> Vec<u8> {
+    let completion = Completion {
+        id: if response.id.is_empty() { &head.id } else { &response.id },
+        object: "chat.completion",
+        created: head.created,
+        model: &head.model,
+        choices: response.choices.iter().map(choice).collect(),
+        usage: response.usage.as_ref().map(WireUsage::of),
+        service_tier: response.service_tier.as_deref(),
+    };
+    serde_json::to_vec(&completion).expect("texts, numbers and JSON values are always JSON")
+}
+
+fn choice(choice: &Choice) -> WireChoice<'_> {
+    let message = &choice.message;
+    let mut content: Option<String> = None;
+    let mut images = Vec::new();
+    for part in &message.content {
+        match part {
+            Part::Text { text, .. } => content.get_or_insert_default().push_str(text),
+            Part::Image { source, .. } => images.push(AnswerImage::of(source)),
+            Part::File { .. } | Part::Audio { .. } => {}
+        }
+    }
+    let thoughts = message.reasoning.iter().filter(|block| block.redacted.is_none());
+    let mut thoughts = thoughts.map(|block| block.text.as_str()).peekable();
+    let reasoning_content = thoughts.peek().is_some().then(|| thoughts.collect());
+    WireChoice {
+        index: choice.index,
+        message: AnswerMessage {
+            role: "assistant",
+            content,
+            refusal: message.refusal.as_deref(),
+            reasoning_content,
+            thinking_blocks: message.reasoning.iter().filter_map(ThinkingBlock::of).collect(),
+            tool_calls: message.tool_calls.iter().map(AnswerCall::of).collect(),
+            annotations: &message.annotations,
+            images,
+            extra_content: ExtraContent::of(message.signature.as_ref()),
+        },
+        logprobs: choice.logprobs.as_ref(),
+        finish_reason: finish_word(choice.finish_reason),
+    }
+}

@@ -1,0 +1,242 @@
+//! Streams of other dialects as OpenAI's chunks.
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use llmux_types::chat::{ChatEvent, FinishReason};
+use llmux_types::{ErrorEnvelope, ErrorObject, Usage};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::chat::{AnswerCall, AnswerHead, AnswerImage, ThinkingBlock, WireUsage, finish_word};
+use crate::codec::ChatDecoder;
+use crate::stream::{ClientStream, Progress, StreamFailure, Summary};
+
+/// A stream of another dialect on its way to a client of OpenAI's chat completions.
+pub struct Translation {
+    decoder: Box<dyn ChatDecoder>,
+    head: AnswerHead,
+    /// The client asked for the usage.
+    include_usage: bool,
+    /// Kept, so that its memory is used again.
+    events: Vec<ChatEvent>,
+    /// Answers whose first chunk, with the role, has been written.
+    begun: Vec<u64>,
+    progress: Progress,
+    usage: Option<Usage>,
+    finish_reason: Option<Option<FinishReason>>,
+}
+
+#[derive(Serialize)]
+struct Chunk<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: u64,
+    model: &'a str,
+    choices: Vec<ChunkChoice<'a>>,
+    /// OpenAI has `null` here in all chunks but the last, if usage was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Option<WireUsage>>,
+}
+
+#[derive(Serialize)]
+struct ChunkChoice<'a> {
+    index: u64,
+    delta: Delta<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logprobs: Option<&'a Value>,
+    finish_reason: Option<&'static str>,
+}
+
+#[derive(Default, Serialize)]
+struct Delta<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refusal: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thinking_blocks: Option<[ThinkingBlock; 1]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_calls: Option<[AnswerCall<'a>; 1]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    annotations: Option<&'a [Value]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    images: Option<[AnswerImage; 1]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extra_content: Option<super::chat::ExtraContent>,
+}
+
+impl Translation {
+    /// Makes a translation of what `decoder` reads. With `include_usage` the last chunk has the usage.
+    pub fn new(decoder: Box<dyn ChatDecoder>, head: AnswerHead, include_usage: bool) -> Self {
+        Self {
+            decoder,
+            head,
+            include_usage,
+            events: Vec::new(),
+            begun: Vec::new(),
+            progress: Progress::default(),
+            usage: None,
+            finish_reason: None,
+        }
+    }
+
+    fn drain(&mut self, out: &mut BytesMut) {
+        let mut events = std::mem::take(&mut self.events);
+        for event in events.drain(..) {
+            self.write(&event, out);
+        }
+        self.events = events;
+    }
+
+    fn write(&mut self, event: &ChatEvent, out: &mut BytesMut) {
+        let mut delta = Delta::default();
+        let mut logs = None;
+        let mut finish = None;
+        let choice = match event {
+            ChatEvent::Start { id } => {
+                if !id.is_empty() {
+                    self.head.id.clone_from(id);
+                }
+                return self.begin(0, out);
+            }
+            ChatEvent::Usage(usage) => {
+                self.usage = Some(*usage);
+                return;
+            }
+            ChatEvent::Text { choice, text } => {
+                delta.content = Some(text);
+                choice
+            }
+            ChatEvent::Reasoning { choice, text } => {
+                delta.reasoning_content = Some(text);
+                choice
+            }
+            ChatEvent::ReasoningEnd { choice, block } => {
+                let Some(block) = ThinkingBlock::of(block) else { return };
+                delta.thinking_blocks = Some([block]);
+                choice
+            }
+            ChatEvent::Refusal { choice, text } => {
+                delta.refusal = Some(text);
+                choice
+            }
+            ChatEvent::ToolCall { choice, index, call } => {
+                let mut begun = AnswerCall::of(call);
+                begun.index = Some(*index);
+                delta.tool_calls = Some([begun]);
+                choice
+            }
+            ChatEvent::Arguments { choice, index, text } => {
+                delta.tool_calls = Some([AnswerCall::fragment(*index, text)]);
+                choice
+            }
+            ChatEvent::Image { choice, source } => {
+                delta.images = Some([AnswerImage::of(source)]);
+                choice
+            }
+            ChatEvent::Annotations { choice, annotations } => {
+                delta.annotations = Some(annotations);
+                choice
+            }
+            ChatEvent::Signature { choice, signature } => {
+                delta.extra_content = super::chat::ExtraContent::of(Some(signature));
+                choice
+            }
+            ChatEvent::Logprobs { choice, logprobs } => {
+                logs = Some(logprobs);
+                choice
+            }
+            ChatEvent::Finish { choice, reason } => {
+                finish = Some(finish_word(*reason));
+                if *choice == 0 || self.finish_reason.is_none() {
+                    self.finish_reason = Some(*reason);
+                }
+                choice
+            }
+        };
+        self.begin(*choice, out);
+        self.progress.output = true;
+        let choice = ChunkChoice { index: *choice, delta, logprobs: logs, finish_reason: finish };
+        self.chunk(vec![choice], None, out);
+    }
+
+    /// Writes the first chunk of an answer, with the role, once.
+    fn begin(&mut self, choice: u64, out: &mut BytesMut) {
+        if self.begun.contains(&choice) {
+            return;
+        }
+        self.begun.push(choice);
+        let delta = Delta { role: Some("assistant"), content: Some(""), ..Delta::default() };
+        let choice = ChunkChoice { index: choice, delta, logprobs: None, finish_reason: None };
+        self.chunk(vec![choice], None, out);
+    }
+
+    fn chunk(&self, choices: Vec<ChunkChoice<'_>>, usage: Option<WireUsage>, out: &mut BytesMut) {
+        let chunk = Chunk {
+            id: &self.head.id,
+            object: "chat.completion.chunk",
+            created: self.head.created,
+            model: &self.head.model,
+            choices,
+            usage: self.include_usage.then_some(usage),
+        };
+        out.put_slice(b"data: ");
+        let written = serde_json::to_writer((&mut *out).writer(), &chunk);
+        written.expect("texts, numbers and JSON values are always JSON, and memory takes them");
+        out.put_slice(b"\n\n");
+    }
+
+    fn end(&mut self, out: &mut BytesMut) {
+        if self.progress.ended {
+            return;
+        }
+        if self.include_usage {
+            let usage = WireUsage::of(&self.usage.unwrap_or_default());
+            self.chunk(Vec::new(), Some(usage), out);
+        }
+        out.put_slice(b"data: [DONE]\n\n");
+        self.progress = Progress { output: true, ended: true };
+    }
+}
+
+impl ClientStream for Translation {
+    fn feed(&mut self, bytes: &[u8], out: &mut BytesMut) -> Result<(), StreamFailure> {
+        if self.progress.ended {
+            return Ok(());
+        }
+        let fed = self.decoder.feed(bytes, &mut self.events);
+        self.drain(out);
+        fed?;
+        if self.decoder.is_done() {
+            self.end(out);
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, out: &mut BytesMut) -> Result<(), StreamFailure> {
+        if self.progress.ended {
+            return Ok(());
+        }
+        let finished = self.decoder.finish(&mut self.events);
+        self.drain(out);
+        finished?;
+        self.end(out);
+        Ok(())
+    }
+
+    fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    fn summary(&self) -> Summary {
+        let finish_reason = self.finish_reason.map(|reason| finish_word(reason).to_owned());
+        Summary { usage: self.usage, finish_reason }
+    }
+
+    fn error_event(&self, error: &ErrorObject) -> Bytes {
+        Bytes::from(format!("data: {}\n\n", ErrorEnvelope { error }.to_json()))
+    }
+}
