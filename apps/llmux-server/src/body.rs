@@ -12,8 +12,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use llmux_auth::Admitted;
-use llmux_providers::Endpoint;
-use llmux_providers::openai::{Relay, StreamFailure};
+use llmux_providers::{ClientStream, StreamFailure};
 use llmux_router::Outcome as RouterOutcome;
 use llmux_types::ErrorObject;
 use tokio::time::{Instant, Sleep};
@@ -56,7 +55,7 @@ impl Drop for Body {
         if let Reply::Events(events) = &self.reply
             && events.attempt.is_some()
         {
-            self.exchange.note(events.relay.summary());
+            self.exchange.note(events.stream.summary());
         }
     }
 }
@@ -118,8 +117,7 @@ pub(crate) struct StreamTimes {
 pub(crate) struct Events {
     /// `None` once the stream has ended.
     upstream: Option<UpstreamBody>,
-    relay: Relay,
-    endpoint: Endpoint,
+    stream: Box<dyn ClientStream>,
     /// What the client gets next.
     out: BytesMut,
     /// Came in the same read as output that the client must get first.
@@ -142,16 +140,14 @@ impl Events {
     pub(crate) async fn open(
         attempt: Attempt,
         upstream: UpstreamBody,
-        relay: Relay,
-        endpoint: Endpoint,
+        stream: Box<dyn ClientStream>,
         times: StreamTimes,
     ) -> Result<Box<Self>, (Attempt, Failed)> {
         let now = Instant::now();
         let hold = now + times.keep_alive;
         let mut events = Box::new(Self {
             upstream: Some(upstream),
-            relay,
-            endpoint,
+            stream,
             out: BytesMut::new(),
             failure: None,
             times,
@@ -178,8 +174,8 @@ impl Events {
                 Some(Ok(frame)) => {
                     self.heard = Instant::now();
                     let Ok(bytes) = frame.into_data() else { continue };
-                    let fed = self.relay.feed(&bytes, &mut self.out);
-                    let progress = self.relay.progress();
+                    let fed = self.stream.feed(&bytes, &mut self.out);
+                    let progress = self.stream.progress();
                     match fed {
                         // The output is the client's, and so is what comes after it.
                         Err(failure) if progress.output => {
@@ -193,7 +189,7 @@ impl Events {
                 }
                 Some(Err(_)) => return Err(StreamFailure::Truncated),
                 None => {
-                    self.relay.finish(&mut self.out)?;
+                    self.stream.finish(&mut self.out)?;
                     self.upstream = None;
                 }
             }
@@ -208,12 +204,12 @@ impl Events {
         exchange: &mut Exchange,
     ) -> Poll<Option<Bytes>> {
         loop {
-            if self.relay.progress().output {
+            if self.stream.progress().output {
                 exchange.note_output();
             }
             if let Some(failure) = self.failure.take() {
                 self.fail_stream(failure, exchange);
-            } else if self.relay.progress().ended && self.attempt.is_some() {
+            } else if self.stream.progress().ended && self.attempt.is_some() {
                 self.succeed(exchange);
             }
             if !self.out.is_empty() {
@@ -225,13 +221,13 @@ impl Events {
                 Poll::Ready(Some(Ok(frame))) => {
                     self.heard = Instant::now();
                     if let Ok(bytes) = frame.into_data()
-                        && let Err(failure) = self.relay.feed(&bytes, &mut self.out)
+                        && let Err(failure) = self.stream.feed(&bytes, &mut self.out)
                     {
                         self.failure = Some(failure);
                     }
                 }
                 Poll::Ready(Some(Err(_))) => self.failure = Some(StreamFailure::Truncated),
-                Poll::Ready(None) => self.failure = self.relay.finish(&mut self.out).err(),
+                Poll::Ready(None) => self.failure = self.stream.finish(&mut self.out).err(),
                 Poll::Pending => ready!(self.poll_silence(context, exchange)),
             }
         }
@@ -241,7 +237,7 @@ impl Events {
     fn poll_silence(&mut self, context: &mut Context<'_>, exchange: &mut Exchange) -> Poll<()> {
         loop {
             let now = Instant::now();
-            let limit = if self.relay.progress().output {
+            let limit = if self.stream.progress().output {
                 self.heard + self.times.idle
             } else {
                 self.times.first_output
@@ -268,7 +264,7 @@ impl Events {
         if let Some(upstream) = self.upstream.take() {
             upstream.drain();
         }
-        exchange.note(self.relay.summary());
+        exchange.note(self.stream.summary());
         exchange.line.outcome = Outcome::Ok;
         if let Some(attempt) = self.attempt.take() {
             attempt.settle(RouterOutcome::Success);
@@ -288,14 +284,14 @@ impl Events {
     /// Tells the client inside its stream.
     fn fail(&mut self, failed: Failed, exchange: &mut Exchange) {
         let error = failed.in_stream();
-        self.out.extend_from_slice(&Relay::error_event(self.endpoint, &error));
+        self.out.extend_from_slice(&self.stream.error_event(&error));
         self.end_failed(&error, exchange);
     }
 
     fn end_failed(&mut self, error: &ErrorObject, exchange: &mut Exchange) {
         // Dropping what is left of it cancels the call at the vendor.
         self.upstream = None;
-        exchange.note(self.relay.summary());
+        exchange.note(self.stream.summary());
         exchange.note_error(error);
         if let Some(attempt) = self.attempt.take() {
             attempt.settle(RouterOutcome::Failure);

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 use llmux_auth::Denied;
-use llmux_providers::Invalid;
-use llmux_providers::openai::{Rejection, StreamFailure};
+use llmux_providers::openai::Rejection;
+use llmux_providers::{EncodeError, Invalid, StreamFailure, anthropic};
 use llmux_types::{ErrorEnvelope, ErrorObject, FailureClass};
 use serde_json::Value;
 
@@ -137,9 +137,17 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "api_error", Some("internal_error"), message)
     }
 
-    /// Makes the response, without the headers that every response gets.
-    pub(crate) fn response(self) -> Response<Bytes> {
-        let body = self.verbatim.unwrap_or_else(|| envelope(&self.error));
+    /// Makes the response, without the headers that every response gets. `anthropic` says whose dialect the client
+    /// speaks.
+    pub(crate) fn response(self, anthropic: bool) -> Response<Bytes> {
+        let ours = || {
+            if anthropic {
+                Bytes::from(anthropic::error_body(self.status.as_u16(), &self.error))
+            } else {
+                Bytes::from(ErrorEnvelope { error: &self.error }.to_json())
+            }
+        };
+        let body = self.verbatim.clone().unwrap_or_else(ours);
         let mut response = Response::new(body);
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
@@ -160,10 +168,6 @@ impl ApiError {
     }
 }
 
-fn envelope(error: &ErrorObject) -> Bytes {
-    Bytes::from(ErrorEnvelope { error }.to_json())
-}
-
 impl From<Denied> for ApiError {
     fn from(denied: Denied) -> Self {
         let (status, kind, code) = match denied {
@@ -175,6 +179,13 @@ impl From<Denied> for ApiError {
             }
         };
         Self::new(status, kind, Some(code), denied.to_string())
+    }
+}
+
+impl From<EncodeError> for ApiError {
+    fn from(error: EncodeError) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, INVALID, Some("unsupported_parameter"), error.message)
+            .param(error.param)
     }
 }
 

@@ -48,6 +48,7 @@ const AGENT: &str = concat!("llmux/", env!("CARGO_PKG_VERSION"));
 pub(crate) fn to_vendor(
     client: &HeaderMap,
     provider: &Provider,
+    dialect: &[(HeaderName, HeaderValue)],
     request_id: &HeaderValue,
 ) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(8 + provider.headers.len());
@@ -56,6 +57,9 @@ pub(crate) fn to_vendor(
     headers.insert(ACCEPT, client.get(ACCEPT).cloned().unwrap_or(HeaderValue::from_static("*/*")));
     headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
     headers.insert(X_REQUEST_ID, request_id.clone());
+    for (name, value) in dialect {
+        headers.insert(name.clone(), value.clone());
+    }
     for name in &FORWARDED {
         if let Some(value) = client.get(name) {
             headers.insert(name.clone(), value.clone());

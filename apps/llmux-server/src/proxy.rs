@@ -1,5 +1,6 @@
 //! A data-plane request, from the client's bytes to the answer.
 
+use std::cell::OnceCell;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -11,10 +12,15 @@ use http_body::Body as _;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use llmux_auth::Admitted;
-use llmux_providers::openai::{Rejection, Relay, Reply as JsonReply};
-use llmux_providers::{Endpoint, JsonRequest, MultipartRequest, RequestEdits};
+use llmux_providers::openai::{self, AnswerHead, Rejection, Relay, Translation};
+use llmux_providers::{
+    ChatCodec, ClientStream, EmbeddingsCodec, EncodeError, Encoding, Endpoint, Invalid,
+    JsonRequest, MultipartRequest, Outgoing, RequestEdits, Summary, Target, anthropic,
+};
 use llmux_router::{Failure, NoRoute, Outcome, Step};
 use llmux_types::FailureClass;
+use llmux_types::chat::ChatRequest;
+use llmux_types::embeddings::EmbeddingsRequest;
 use tokio::time::Instant;
 
 use crate::body::{Events, Reply, StreamTimes, Through};
@@ -101,6 +107,9 @@ struct Ask {
     stream: bool,
     /// When the client stops waiting.
     deadline: Option<Instant>,
+    /// The request in the canonical form, read when a vendor of another dialect is asked first.
+    chat: OnceCell<ChatRequest>,
+    embeddings: OnceCell<EmbeddingsRequest>,
 }
 
 enum AskBody {
@@ -133,7 +142,45 @@ impl Ask {
         exchange.line.stream = stream;
         exchange.line.model = Some(model.clone());
         let deadline = deadline(&headers)?;
-        Ok(Self { endpoint, headers, body, model, stream, deadline })
+        Ok(Self {
+            endpoint,
+            headers,
+            body,
+            model,
+            stream,
+            deadline,
+            chat: OnceCell::new(),
+            embeddings: OnceCell::new(),
+        })
+    }
+
+    /// Returns the canonical chat request.
+    fn chat(&self) -> Result<&ChatRequest, Invalid> {
+        if let Some(request) = self.chat.get() {
+            return Ok(request);
+        }
+        let AskBody::Json(request) = &self.body else {
+            return Err(Invalid { param: None, message: "the request body must be JSON".into() });
+        };
+        let read = openai::read_request(request.body())?;
+        Ok(self.chat.get_or_init(|| read))
+    }
+
+    /// Returns the canonical embeddings request.
+    fn embeddings(&self) -> Result<&EmbeddingsRequest, Invalid> {
+        if let Some(request) = self.embeddings.get() {
+            return Ok(request);
+        }
+        let AskBody::Json(request) = &self.body else {
+            return Err(Invalid { param: None, message: "the request body must be JSON".into() });
+        };
+        let read = openai::read_embeddings(request.body())?;
+        Ok(self.embeddings.get_or_init(|| read))
+    }
+
+    /// Tells whether the client asked for the usage of its stream.
+    const fn usage_asked(&self) -> bool {
+        matches!(&self.body, AskBody::Json(request) if request.usage_asked())
     }
 
     /// Returns the body for an attempt, and whether usage was asked for on our own account.
@@ -181,7 +228,7 @@ fn resolve(worker: &Worker, ask: &Ask) -> Result<Resolved, ApiError> {
     let deployments = &resolved.route.deployments;
     let unable = |deployment: &Deployment| {
         let model = deployment.upstream_model(&resolved.asked);
-        deployment.target(model).url(ask.endpoint).is_err()
+        Way::to(deployment.target(model), ask.endpoint).is_none()
     };
     let cannot: Vec<_> =
         (0..deployments.len()).filter(|&index| unable(&deployments[index])).collect();
@@ -205,8 +252,23 @@ impl Call<'_> {
     async fn answer(mut self, exchange: &mut Exchange) -> Result<Response<Reply>, ApiError> {
         let policy = &self.worker.gateway.retry;
         let mut tried = Vec::new();
+        // What a vendor could not be told: the answer, if no other is left.
+        let mut unsaid = None;
         loop {
-            let attempt = self.place(&tried).await?;
+            let attempt = match self.place(&tried).await {
+                Ok(attempt) => attempt,
+                Err(error) => return Err(unsaid.map_or(error, ApiError::from)),
+            };
+            let prepared = match self.prepare(&attempt.deployment) {
+                Ok(prepared) => prepared,
+                Err(invalid @ Unsaid::Invalid(_)) => return Err(invalid.into()),
+                Err(other) => {
+                    self.resolved.excluded.push(attempt.index);
+                    attempt.settle(Outcome::Rejected);
+                    unsaid = Some(other);
+                    continue;
+                }
+            };
             exchange.line.attempts += 1;
             exchange.line.deployment = Some(attempt.deployment.id.clone());
             exchange.line.provider = Some(attempt.deployment.provider.name.clone());
@@ -215,7 +277,7 @@ impl Call<'_> {
                 self.stay_at(attempt.index);
             }
 
-            let (attempt, failed) = match self.attempt(attempt, exchange).await {
+            let (attempt, failed) = match self.attempt(attempt, prepared, exchange).await {
                 Ok(response) => return Ok(response),
                 Err(failed) => failed,
             };
@@ -276,10 +338,11 @@ impl Call<'_> {
     async fn attempt(
         &self,
         attempt: Attempt,
+        prepared: Prepared,
         exchange: &mut Exchange,
     ) -> Result<Response<Reply>, (Attempt, Failed)> {
         let started = Instant::now();
-        let result = self.exchange(attempt, started, exchange).await;
+        let result = self.exchange(attempt, prepared, started, exchange).await;
         exchange.waited += started.elapsed();
         result
     }
@@ -287,14 +350,15 @@ impl Call<'_> {
     async fn exchange(
         &self,
         attempt: Attempt,
+        prepared: Prepared,
         started: Instant,
         exchange: &mut Exchange,
     ) -> Result<Response<Reply>, (Attempt, Failed)> {
         let deployment = &attempt.deployment;
         let until = started + deployment.timeout;
         let until = self.ask.deadline.map_or(until, |deadline| deadline.min(until));
-        let sent = tokio::time::timeout_at(until, self.send(deployment, exchange));
-        let (response, hide_usage) = match sent.await {
+        let sent = tokio::time::timeout_at(until, self.send(deployment, &prepared, exchange));
+        let response = match sent.await {
             Ok(Ok(answered)) => answered,
             Ok(Err(failed)) => return Err((attempt, failed)),
             Err(_) => return Err((attempt, Failed::timeout())),
@@ -305,7 +369,7 @@ impl Call<'_> {
         let content_type = head.headers.get(CONTENT_TYPE).cloned();
         let mut answer = Answer { status: head.status, content_type, headers: vendor };
         if !head.status.is_success() {
-            let failed = refusal(&head, answer.headers, body, until).await;
+            let failed = refusal(&head, answer.headers, body, prepared.way, until).await;
             return Err((attempt, failed));
         }
         if head.headers.get(CONTENT_ENCODING).is_some_and(|value| value != "identity") {
@@ -315,14 +379,14 @@ impl Call<'_> {
 
         let endpoint = self.ask.endpoint;
         if answer.is("text/event-stream") || (self.streams_json() && !answer.is("json")) {
-            let relay = Relay::new(endpoint, self.ask.model.as_str(), hide_usage);
+            let stream = self.stream(&prepared, exchange);
             let settings = &self.worker.gateway.settings;
             let times = StreamTimes {
                 keep_alive: settings.stream.keep_alive,
                 idle: deployment.provider.stream_idle_timeout,
                 first_output: until,
             };
-            let events = Events::open(attempt, body, relay, endpoint, times).await?;
+            let events = Events::open(attempt, body, stream, times).await?;
             if !answer.is("text/event-stream") {
                 // Some vendors call it something else; clients go by the label.
                 answer.content_type = None;
@@ -330,14 +394,12 @@ impl Call<'_> {
             return Ok(answer.respond(Reply::Events(events)));
         }
         if endpoint.answers_json() || answer.is("json") {
-            let whole = self.whole(body, until).await;
-            return match whole {
-                Ok(reply) => {
-                    exchange.note(reply.summary().clone());
+            return match self.whole(body, &prepared, until, exchange).await {
+                Ok(bytes) => {
                     exchange.note_output();
                     attempt.settle(Outcome::Success);
                     answer.content_type.get_or_insert(HeaderValue::from_static("application/json"));
-                    Ok(answer.respond(Reply::Whole(reply.with_model(&self.ask.model))))
+                    Ok(answer.respond(Reply::Whole(bytes)))
                 }
                 Err(failed) => Err((attempt, failed)),
             };
@@ -346,55 +408,111 @@ impl Call<'_> {
         Ok(answer.respond(Reply::Bytes(Through::new(attempt, body, idle))))
     }
 
-    /// Tells whether the answer must be a stream of events in OpenAI's dialect, whatever its content type says.
+    /// Tells whether the answer must be a stream of events, whatever its content type says.
     const fn streams_json(&self) -> bool {
         self.ask.stream && self.ask.endpoint.answers_json()
     }
 
-    /// Sends the request; returns the head of the answer, and whether its usage is ours alone.
+    /// Says the request in the vendor's words.
+    fn prepare(&self, deployment: &Deployment) -> Result<Prepared, Unsaid> {
+        let ask = self.ask;
+        let model = deployment.upstream_model(&self.resolved.asked);
+        let target = deployment.target(model);
+        let way = Way::to(target, ask.endpoint).ok_or(Unsaid::Unsupported)?;
+        let settings = &self.worker.gateway.settings;
+        let known = llmux_types::lookup(target.vendor.name, model);
+        let encoding = Encoding {
+            base_url: target.base_url,
+            model,
+            drop_params: settings.drop_params,
+            max_output_tokens: known.and_then(|known| known.max_output_tokens),
+        };
+        let outgoing = match way {
+            Way::Relay => {
+                let streams = matches!(ask.endpoint, Endpoint::ChatCompletions | Endpoint::Completions);
+                let ask_usage = streams
+                    && match settings.stream.include_usage {
+                        IncludeUsage::Auto => target.takes_stream_options(),
+                        IncludeUsage::Always => true,
+                        IncludeUsage::Never => false,
+                    };
+                let url = target.url(ask.endpoint).map_err(|_| Unsaid::Unsupported)?;
+                let (body, hide_usage) = ask.edited(model, ask_usage);
+                return Ok(Prepared {
+                    outgoing: Outgoing { url, headers: target.dialect_headers(), body },
+                    way,
+                    hide_usage,
+                    model: model.to_owned(),
+                });
+            }
+            Way::Chat(codec) => codec.encode(ask.chat()?, &encoding)?,
+            Way::Embeddings(codec) => codec.encode(ask.embeddings()?, &encoding)?,
+        };
+        Ok(Prepared { outgoing, way, hide_usage: false, model: model.to_owned() })
+    }
+
+    /// Sends the request; returns the head of the answer.
     async fn send(
         &self,
         deployment: &Deployment,
+        prepared: &Prepared,
         exchange: &mut Exchange,
-    ) -> Result<(Response<UpstreamBody>, bool), Failed> {
+    ) -> Result<Response<UpstreamBody>, Failed> {
         let provider = &deployment.provider;
-        let model = deployment.upstream_model(&self.resolved.asked);
-        let target = deployment.target(model);
-        let unusable = || Failed::new(FailureClass::Connect, "The provider's URL is unusable.");
-        let url = target.url(self.ask.endpoint).map_err(|_| unusable())?;
-        let uri: http::Uri = url.parse().map_err(|_| unusable())?;
-        exchange.line.upstream_model = Some(model.to_owned());
-
-        let streams =
-            matches!(self.ask.endpoint, Endpoint::ChatCompletions | Endpoint::Completions);
-        let ask_usage = streams
-            && match self.worker.gateway.settings.stream.include_usage {
-                IncludeUsage::Auto => target.takes_stream_options(),
-                IncludeUsage::Always => true,
-                IncludeUsage::Never => false,
-            };
-        let (body, hide_usage) = self.ask.edited(model, ask_usage);
-        let headers = headers::to_vendor(&self.ask.headers, provider, &exchange.line.request_id);
+        let outgoing = &prepared.outgoing;
+        let unusable = |_| Failed::new(FailureClass::Connect, "The provider's URL is unusable.");
+        let uri: http::Uri = outgoing.url.parse().map_err(unusable)?;
+        exchange.line.upstream_model = Some(prepared.model.clone());
+        let request_id = &exchange.line.request_id;
+        let headers =
+            headers::to_vendor(&self.ask.headers, provider, &outgoing.headers, request_id);
         let request = || {
-            let mut request = Request::new(Full::new(body.clone()));
+            let mut request = Request::new(Full::new(outgoing.body.clone()));
             *request.method_mut() = http::Method::POST;
             *request.uri_mut() = uri.clone();
             *request.headers_mut() = headers.clone();
             request
         };
         let upstream = &self.worker.upstream;
-        let sent =
-            upstream.send(self.admitted, &provider.origin, provider.connect_timeout, request);
-        let response = sent.await.inspect_err(|error| {
+        let sent = upstream.send(self.admitted, &provider.origin, provider.connect_timeout, request);
+        Ok(sent.await.inspect_err(|error| {
             use std::error::Error as _;
             let source = error.source().map(ToString::to_string);
             tracing::debug!(provider = provider.name, %error, source, "call failed");
-        })?;
-        Ok((response, hide_usage))
+        })?)
     }
 
-    /// Reads a whole JSON answer.
-    async fn whole(&self, mut body: UpstreamBody, until: Instant) -> Result<JsonReply, Failed> {
+    /// Makes what turns the vendor's stream into the client's.
+    fn stream(&self, prepared: &Prepared, exchange: &Exchange) -> Box<dyn ClientStream> {
+        let ask = self.ask;
+        match prepared.way {
+            Way::Chat(codec) => {
+                let head = self.answer_head(exchange);
+                Box::new(Translation::new(codec.decoder(), head, ask.usage_asked()))
+            }
+            _ if ask.endpoint.is_anthropic() => Box::new(anthropic::Relay::new(ask.model.as_str())),
+            _ => Box::new(Relay::new(ask.endpoint, ask.model.as_str(), prepared.hide_usage)),
+        }
+    }
+
+    /// Returns the members of an answer that a vendor of another dialect does not give.
+    fn answer_head(&self, exchange: &Exchange) -> AnswerHead {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        AnswerHead {
+            id: format!("chatcmpl-{}", exchange.line.request_id.to_str().unwrap_or_default()),
+            model: self.ask.model.clone(),
+            created: now.as_secs(),
+        }
+    }
+
+    /// Reads a whole JSON answer; returns it in the client's words.
+    async fn whole(
+        &self,
+        mut body: UpstreamBody,
+        prepared: &Prepared,
+        until: Instant,
+        exchange: &mut Exchange,
+    ) -> Result<Bytes, Failed> {
         let read = tokio::time::timeout_at(until, collect(&mut body, MAX_REPLY_BYTES)).await;
         let bytes = read.map_err(|_| Failed::timeout())?.map_err(|error| {
             let message = match error {
@@ -403,17 +521,114 @@ impl Call<'_> {
             };
             Failed::new(FailureClass::Malformed, message)
         })?;
-        let malformed =
-            |_| Failed::new(FailureClass::Malformed, "The provider's answer is not valid JSON.");
-        let reply = JsonReply::look(bytes, self.ask.endpoint).map_err(malformed)?;
-        if let Some(rejection) = reply.rejection() {
-            return Err(Failed::rejected(Box::new(rejection)));
-        }
-        if self.streams_json() {
+        let malformed = |_| {
+            Failed::new(FailureClass::Malformed, "The provider's answer is not valid JSON.")
+        };
+        let no_stream = || {
             let message = "The provider did not answer with a stream.";
-            return Err(Failed::new(FailureClass::Malformed, message));
+            if self.streams_json() { Err(Failed::new(FailureClass::Malformed, message)) } else { Ok(()) }
+        };
+        let (bytes, summary) = match prepared.way {
+            Way::Chat(codec) => {
+                no_stream()?;
+                let response = codec.decode(&bytes)?;
+                let first = response.choices.first().and_then(|choice| choice.finish_reason);
+                let summary = Summary {
+                    usage: response.usage,
+                    finish_reason: first.map(|reason| reason.as_str().to_owned()),
+                };
+                let head = self.answer_head(exchange);
+                (Bytes::from(openai::write_response(&response, &head)), summary)
+            }
+            Way::Embeddings(codec) => {
+                let response = codec.decode(&bytes)?;
+                let summary = Summary { usage: response.usage, finish_reason: None };
+                let request = self.ask.embeddings().map_err(|invalid| {
+                    Failed::new(FailureClass::Malformed, invalid.message)
+                })?;
+                let written = openai::write_embeddings(&response, request, &self.ask.model);
+                (Bytes::from(written), summary)
+            }
+            Way::Relay if self.ask.endpoint.is_anthropic() => {
+                let reply = anthropic::Reply::look(bytes).map_err(malformed)?;
+                no_stream()?;
+                (reply.with_model(&self.ask.model), reply.summary().clone())
+            }
+            Way::Relay => {
+                let reply = openai::Reply::look(bytes, self.ask.endpoint).map_err(malformed)?;
+                if let Some(rejection) = reply.rejection() {
+                    return Err(Failed::rejected(Box::new(rejection)));
+                }
+                no_stream()?;
+                (reply.with_model(&self.ask.model), reply.summary().clone())
+            }
+        };
+        exchange.note(summary);
+        Ok(bytes)
+    }
+}
+
+/// How a client's endpoint reaches a vendor.
+#[derive(Clone, Copy)]
+enum Way {
+    /// Both speak one dialect: bytes pass.
+    Relay,
+    Chat(&'static dyn ChatCodec),
+    Embeddings(&'static dyn EmbeddingsCodec),
+}
+
+impl Way {
+    fn to(target: Target<'_>, endpoint: Endpoint) -> Option<Self> {
+        if target.url(endpoint).is_ok() {
+            return Some(Self::Relay);
         }
-        Ok(reply)
+        let dialect = target.vendor.dialect;
+        match endpoint {
+            Endpoint::ChatCompletions => dialect.chat_codec().map(Self::Chat),
+            Endpoint::Embeddings => dialect.embeddings_codec().map(Self::Embeddings),
+            _ => None,
+        }
+    }
+}
+
+/// A request in the words of one deployment's vendor.
+struct Prepared {
+    outgoing: Outgoing,
+    way: Way,
+    /// Only we asked for the usage of the stream.
+    hide_usage: bool,
+    /// What the vendor is asked for.
+    model: String,
+}
+
+/// Why a request cannot be said in a vendor's words.
+enum Unsaid {
+    Unsupported,
+    /// Not as the client's dialect defines it: no vendor will take it.
+    Invalid(Invalid),
+    /// This vendor has no words for it; another may.
+    Encode(EncodeError),
+}
+
+impl From<Invalid> for Unsaid {
+    fn from(invalid: Invalid) -> Self {
+        Self::Invalid(invalid)
+    }
+}
+
+impl From<EncodeError> for Unsaid {
+    fn from(error: EncodeError) -> Self {
+        Self::Encode(error)
+    }
+}
+
+impl From<Unsaid> for ApiError {
+    fn from(unsaid: Unsaid) -> Self {
+        match unsaid {
+            Unsaid::Unsupported => Self::unsupported_endpoint(),
+            Unsaid::Invalid(invalid) => invalid.into(),
+            Unsaid::Encode(error) => error.into(),
+        }
     }
 }
 
@@ -458,11 +673,17 @@ async fn refusal(
     head: &http::response::Parts,
     headers: HeaderMap,
     mut body: UpstreamBody,
+    way: Way,
     until: Instant,
 ) -> Failed {
     let read = tokio::time::timeout_at(until, collect(&mut body, MAX_ERROR_BYTES)).await;
     let bytes = read.ok().and_then(Result::ok).unwrap_or_default();
-    let rejection = Rejection::from_reply(head.status.as_u16(), bytes);
+    let status = head.status.as_u16();
+    let rejection = match way {
+        Way::Relay => Rejection::from_reply(status, bytes),
+        Way::Chat(codec) => codec.rejection(status, bytes),
+        Way::Embeddings(codec) => codec.rejection(status, bytes),
+    };
     let mut failed = Failed::rejected(Box::new(rejection));
     failed.retry_after = headers::retry_after(&head.headers, SystemTime::now());
     failed.headers = headers;

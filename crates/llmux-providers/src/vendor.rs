@@ -13,6 +13,25 @@ pub enum Dialect {
     Gemini,
 }
 
+impl Dialect {
+    /// Returns the codec for chat, where the dialect is not OpenAI's own.
+    pub fn chat_codec(self) -> Option<&'static dyn ChatCodec> {
+        match self {
+            Self::OpenAi | Self::Azure => None,
+            Self::Anthropic => Some(&anthropic::Chat),
+            Self::Gemini => Some(&gemini::Chat),
+        }
+    }
+
+    /// Returns the codec for embeddings, where the dialect is not OpenAI's own and has them.
+    pub fn embeddings_codec(self) -> Option<&'static dyn EmbeddingsCodec> {
+        match self {
+            Self::OpenAi | Self::Azure | Self::Anthropic => None,
+            Self::Gemini => Some(&gemini::Embeddings),
+        }
+    }
+}
+
 /// Whether a vendor must be asked to send the usage of a stream (`stream_options.include_usage`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamUsage {

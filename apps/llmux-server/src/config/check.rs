@@ -108,6 +108,7 @@ pub(super) fn check(
         auth,
         providers,
         routing,
+        drop_params: config.drop_params,
         stream: Stream {
             keep_alive: config.stream.keep_alive.duration(),
             include_usage: match config.stream.include_usage {
@@ -351,7 +352,7 @@ fn warn_of_no_effect(check: &mut Check<'_>, changed: &[String]) {
     let mut keys: Vec<String> = Vec::new();
     for path in changed {
         match path.split_once('.').unwrap_or((path, "")) {
-            ("drop_params" | "pricing_file", _)
+            ("pricing_file", _)
             | ("cache" | "tracing", _)
             | ("logging", "content") => {}
             (

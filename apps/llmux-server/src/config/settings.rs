@@ -17,6 +17,8 @@ pub(crate) struct Settings {
     /// Enabled providers, in the order of the configuration; names are unique.
     pub(crate) providers: Vec<Provider>,
     pub(crate) routing: Routing,
+    /// Drop parameters that a vendor cannot honour instead of answering 400.
+    pub(crate) drop_params: bool,
     pub(crate) stream: Stream,
     pub(crate) logging: Logging,
     /// `LLMUX_DATA_DIR`, else `data` in the working directory.

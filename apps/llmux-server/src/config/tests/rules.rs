@@ -299,7 +299,6 @@ fn keys_without_effect_are_named_in_one_warning() {
     type: ollama
     models:
       - {name: m, tags: [t], input_cost_per_token: 0.1, output_cost_per_token: 0}
-drop_params: true
 pricing_file: prices.json
 cache: {enabled: true, ttl: 2h, memory: {max_bytes: 1MiB}}
 metrics: {enabled: true}
@@ -314,7 +313,7 @@ routing:
   tag_match: all
 ",
     );
-    let keys = "cache.enabled, cache.memory.max_bytes, cache.ttl, drop_params, logging.content, pricing_file, \
+    let keys = "cache.enabled, cache.memory.max_bytes, cache.ttl, logging.content, pricing_file, \
                 routing.allowed_fails, routing.cooldown_period, routing.latency_buffer, routing.model_strategy, \
                 routing.strategy, routing.tag_match, tracing.endpoint, metrics.enabled, providers[0].tags, \
                 providers[1].models[0].tags, providers[1].models[0].input_cost_per_token, \
