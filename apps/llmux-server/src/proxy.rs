@@ -1,6 +1,6 @@
 //! A data-plane request, from the client's bytes to the answer.
 
-use std::cell::OnceCell;
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -108,8 +108,8 @@ struct Ask {
     /// When the client stops waiting.
     deadline: Option<Instant>,
     /// The request in the canonical form, read when a vendor of another dialect is asked first.
-    chat: OnceCell<ChatRequest>,
-    embeddings: OnceCell<EmbeddingsRequest>,
+    chat: OnceLock<ChatRequest>,
+    embeddings: OnceLock<EmbeddingsRequest>,
 }
 
 enum AskBody {
@@ -149,8 +149,8 @@ impl Ask {
             model,
             stream,
             deadline,
-            chat: OnceCell::new(),
-            embeddings: OnceCell::new(),
+            chat: OnceLock::new(),
+            embeddings: OnceLock::new(),
         })
     }
 
