@@ -747,3 +747,7 @@ fn choice(choice: &Choice) -> WireChoice<'_> {
         finish_reason: finish_word(choice.finish_reason),
     }
 }
+
+#[cfg(test)]
+#[path = "chat_tests.rs"]
+mod tests;

@@ -240,3 +240,115 @@ impl ClientStream for Translation {
         Bytes::from(format!("data: {}\n\n", ErrorEnvelope { error }.to_json()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use llmux_types::chat::{Reasoning, ToolCall};
+    use serde_json::json;
+
+    use super::*;
+    use crate::codec::DecodeError;
+
+    /// Gives the events of a script, one for each byte it is fed.
+    struct Script(Vec<ChatEvent>);
+
+    impl ChatDecoder for Script {
+        fn feed(&mut self, bytes: &[u8], events: &mut Vec<ChatEvent>) -> Result<(), DecodeError> {
+            let count = bytes.len().min(self.0.len());
+            events.extend(self.0.drain(..count));
+            Ok(())
+        }
+
+        fn finish(&mut self, _events: &mut Vec<ChatEvent>) -> Result<(), DecodeError> {
+            if self.0.is_empty() { Ok(()) } else { Err(DecodeError::Truncated) }
+        }
+
+        fn is_done(&self) -> bool {
+            self.0.is_empty()
+        }
+    }
+
+    fn script() -> Vec<ChatEvent> {
+        let block =
+            Reasoning { text: "hm".into(), signature: Some("s".into()), redacted: None };
+        let call = ToolCall { id: "c".into(), name: "f".into(), ..ToolCall::default() };
+        vec![
+            ChatEvent::Start { id: "id".into() },
+            ChatEvent::Reasoning { choice: 0, text: "hm".into() },
+            ChatEvent::ReasoningEnd { choice: 0, block },
+            ChatEvent::Text { choice: 0, text: "é".into() },
+            ChatEvent::ToolCall { choice: 0, index: 0, call },
+            ChatEvent::Arguments { choice: 0, index: 0, text: "{}".into() },
+            ChatEvent::Finish { choice: 0, reason: Some(FinishReason::ToolCalls) },
+            ChatEvent::Usage(Usage {
+                prompt_tokens: Some(1),
+                completion_tokens: Some(2),
+                ..Usage::default()
+            }),
+        ]
+    }
+
+    fn translation(include_usage: bool) -> Translation {
+        let head = AnswerHead { id: "made-up".into(), model: "asked".into(), created: 7 };
+        Translation::new(Box::new(Script(script())), head, include_usage)
+    }
+
+    fn chunks(out: &BytesMut) -> Vec<Value> {
+        let text = std::str::from_utf8(out).expect("text");
+        let events = text.split_terminator("\n\n").map(|event| event.strip_prefix("data: ").expect("data"));
+        events.filter(|data| *data != "[DONE]").map(|data| serde_json::from_str(data).expect("JSON")).collect()
+    }
+
+    #[test]
+    fn events_become_openais_chunks() {
+        let mut stream = translation(true);
+        let mut out = BytesMut::new();
+        stream.feed(&[0; 20], &mut out).expect("fine");
+        assert!(out.ends_with(b"data: [DONE]\n\n"));
+        let chunks = chunks(&out);
+        let deltas: Vec<_> =
+            chunks.iter().filter_map(|chunk| chunk.pointer("/choices/0/delta").cloned()).collect();
+        assert_eq!(
+            deltas,
+            [
+                json!({"role": "assistant", "content": ""}),
+                json!({"reasoning_content": "hm"}),
+                json!({"thinking_blocks": [{"type": "thinking", "thinking": "hm", "signature": "s"}]}),
+                json!({"content": "é"}),
+                json!({"tool_calls": [{"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": ""}}]}),
+                json!({"tool_calls": [{"index": 0, "function": {"arguments": "{}"}}]}),
+                json!({}),
+            ]
+        );
+        let last = chunks.last().expect("a usage chunk");
+        assert_eq!(last["choices"], json!([]));
+        assert_eq!(last["usage"]["total_tokens"], 3);
+        for chunk in &chunks {
+            assert_eq!((&chunk["id"], &chunk["model"]), (&json!("id"), &json!("asked")));
+            assert!(chunk.get("usage").is_some(), "null in all but the last");
+        }
+        assert_eq!(chunks[chunks.len() - 2]["choices"][0]["finish_reason"], "tool_calls");
+        assert_eq!(stream.summary().finish_reason.as_deref(), Some("tool_calls"));
+    }
+
+    #[test]
+    fn usage_is_not_shown_to_who_did_not_ask() {
+        let mut stream = translation(false);
+        let mut out = BytesMut::new();
+        stream.feed(&[0; 20], &mut out).expect("fine");
+        assert!(chunks(&out).iter().all(|chunk| chunk.get("usage").is_none()));
+        assert_eq!(stream.summary().usage.and_then(|usage| usage.completion_tokens), Some(2));
+    }
+
+    #[test]
+    fn a_role_is_no_output_and_a_cut_stream_has_no_end() {
+        let mut stream = translation(false);
+        let mut out = BytesMut::new();
+        stream.feed(&[0], &mut out).expect("fine");
+        assert_eq!(stream.progress(), Progress::default());
+        stream.feed(&[0], &mut out).expect("fine");
+        assert!(stream.progress().output);
+        assert!(matches!(stream.finish(&mut out), Err(StreamFailure::Truncated)));
+        assert!(!out.ends_with(b"[DONE]\n\n"));
+    }
+}
