@@ -429,7 +429,8 @@ impl Call<'_> {
         };
         let outgoing = match way {
             Way::Relay => {
-                let streams = matches!(ask.endpoint, Endpoint::ChatCompletions | Endpoint::Completions);
+                let streams =
+                    matches!(ask.endpoint, Endpoint::ChatCompletions | Endpoint::Completions);
                 let ask_usage = streams
                     && match settings.stream.include_usage {
                         IncludeUsage::Auto => target.takes_stream_options(),
@@ -474,7 +475,8 @@ impl Call<'_> {
             request
         };
         let upstream = &self.worker.upstream;
-        let sent = upstream.send(self.admitted, &provider.origin, provider.connect_timeout, request);
+        let sent =
+            upstream.send(self.admitted, &provider.origin, provider.connect_timeout, request);
         Ok(sent.await.inspect_err(|error| {
             use std::error::Error as _;
             let source = error.source().map(ToString::to_string);
@@ -521,12 +523,15 @@ impl Call<'_> {
             };
             Failed::new(FailureClass::Malformed, message)
         })?;
-        let malformed = |_| {
-            Failed::new(FailureClass::Malformed, "The provider's answer is not valid JSON.")
-        };
+        let malformed =
+            |_| Failed::new(FailureClass::Malformed, "The provider's answer is not valid JSON.");
         let no_stream = || {
             let message = "The provider did not answer with a stream.";
-            if self.streams_json() { Err(Failed::new(FailureClass::Malformed, message)) } else { Ok(()) }
+            if self.streams_json() {
+                Err(Failed::new(FailureClass::Malformed, message))
+            } else {
+                Ok(())
+            }
         };
         let (bytes, summary) = match prepared.way {
             Way::Chat(codec) => {
@@ -543,9 +548,10 @@ impl Call<'_> {
             Way::Embeddings(codec) => {
                 let response = codec.decode(&bytes)?;
                 let summary = Summary { usage: response.usage, finish_reason: None };
-                let request = self.ask.embeddings().map_err(|invalid| {
-                    Failed::new(FailureClass::Malformed, invalid.message)
-                })?;
+                let request = self
+                    .ask
+                    .embeddings()
+                    .map_err(|invalid| Failed::new(FailureClass::Malformed, invalid.message))?;
                 let written = openai::write_embeddings(&response, request, &self.ask.model);
                 (Bytes::from(written), summary)
             }

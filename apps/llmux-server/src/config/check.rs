@@ -352,9 +352,7 @@ fn warn_of_no_effect(check: &mut Check<'_>, changed: &[String]) {
     let mut keys: Vec<String> = Vec::new();
     for path in changed {
         match path.split_once('.').unwrap_or((path, "")) {
-            ("pricing_file", _)
-            | ("cache" | "tracing", _)
-            | ("logging", "content") => {}
+            ("pricing_file", _) | ("cache" | "tracing", _) | ("logging", "content") => {}
             (
                 "routing",
                 "strategy" | "cooldown_period" | "allowed_fails" | "latency_buffer" | "tag_match",

@@ -25,6 +25,9 @@ pub(crate) struct Fixture {
     pub(crate) request: RecordedRequest,
     pub(crate) response: RecordedResponse,
     pub(crate) expect: Value,
+    /// What a client of OpenAI's dialect asks to get the answer of a vendor with another dialect.
+    #[serde(default)]
+    pub(crate) client_request: Value,
 }
 
 #[derive(Deserialize)]
@@ -40,16 +43,30 @@ pub(crate) struct RecordedResponse {
     pub(crate) body: String,
 }
 
-/// All recordings, sorted by path.
+/// Vendors with a dialect of their own.
+const TRANSLATED: [&str; 3] = ["anthropic", "gemini", "vertex"];
+
+/// The recordings of vendors that speak OpenAI's dialect, sorted by path.
 pub(crate) fn fixtures() -> &'static [Fixture] {
     static ALL: OnceLock<Vec<Fixture>> = OnceLock::new();
-    ALL.get_or_init(|| {
+    ALL.get_or_init(|| read_fixtures(|provider| !TRANSLATED.contains(&provider)))
+}
+
+/// The recordings of vendors that speak a dialect of their own, sorted by path.
+pub(crate) fn translated() -> &'static [Fixture] {
+    static ALL: OnceLock<Vec<Fixture>> = OnceLock::new();
+    ALL.get_or_init(|| read_fixtures(|provider| TRANSLATED.contains(&provider)))
+}
+
+fn read_fixtures(wanted: impl Fn(&str) -> bool) -> Vec<Fixture> {
+    {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("../../crates/llmux-providers/tests/fixtures");
         let folders = std::fs::read_dir(&root)
             .expect("the recordings are there")
             .flatten()
-            .filter(|entry| entry.path().is_dir());
+            .filter(|entry| entry.path().is_dir())
+            .filter(|entry| wanted(&entry.file_name().to_string_lossy()));
         let mut files: Vec<_> = folders
             .flat_map(|folder| {
                 std::fs::read_dir(folder.path()).expect("the folder is readable").flatten()
@@ -63,7 +80,7 @@ pub(crate) fn fixtures() -> &'static [Fixture] {
             .iter()
             .map(|path| read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
             .collect()
-    })
+    }
 }
 
 /// Vendors that are configured by their own type; all others are `openai` with another base URL.
@@ -287,7 +304,7 @@ fn check_target(fixture: &Fixture, seen: &Seen) -> Result<(), String> {
 }
 
 /// The status that the contract's table makes of a vendor's.
-fn mapped(status: u16) -> u16 {
+pub(crate) fn mapped(status: u16) -> u16 {
     match status {
         401 | 402 => 502,
         408 | 504 => 504,
@@ -445,10 +462,9 @@ async fn check(fixture: &Fixture, gateway: &Gateway, vendor: &Vendor) -> Result<
     check_log(fixture, response.status, &gateway.logged(&fixture.id))
 }
 
-fn exceptions() -> BTreeMap<&'static str, &'static str> {
-    let lines = include_str!("exceptions.txt")
-        .lines()
-        .filter(|line| !line.starts_with('#') && !line.is_empty());
+/// Reads a list of exceptions: `<id>: <reason>`, one a line.
+pub(crate) fn exceptions(list: &'static str) -> BTreeMap<&'static str, &'static str> {
+    let lines = list.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
     lines.map(|line| line.split_once(": ").expect("an exception is `<id>: <reason>`")).collect()
 }
 
@@ -459,7 +475,7 @@ async fn recorded_interactions_pass_through_byte_for_byte() {
         fixtures().iter().map(|fixture| fixture.provider(&vendor, "")).collect(),
     ))
     .await;
-    let exceptions = exceptions();
+    let exceptions = exceptions(include_str!("exceptions.txt"));
     let (mut passed, mut complaints) = (0, Vec::new());
     for fixture in fixtures() {
         match (check(fixture, &gateway, &vendor).await, exceptions.get(fixture.id.as_str())) {

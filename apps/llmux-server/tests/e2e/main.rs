@@ -15,3 +15,4 @@ mod replay;
 mod routing;
 mod sockets;
 mod streams;
+mod translation;

@@ -44,7 +44,9 @@ fn all_parts_of_a_message_are_read() {
             cache_control: None
         }
     );
-    assert!(matches!(&content[2], Part::Image { source: Source::Url(url), .. } if url.ends_with("a.jpg")));
+    assert!(
+        matches!(&content[2], Part::Image { source: Source::Url(url), .. } if url.ends_with("a.jpg"))
+    );
     assert_eq!(
         content[3],
         Part::File {
@@ -80,10 +82,7 @@ fn calls_results_and_reasoning_are_read() {
     assert_eq!(first.tool_calls[0].arguments, "{}");
     assert_eq!(first.tool_calls[0].signature.as_deref(), Some("g"));
     assert_eq!(first.tool_calls[1].arguments, "{\"x\":1}");
-    assert_eq!(
-        read[1],
-        Message::Tool { call_id: "a".into(), content: vec![Part::text("1")] }
-    );
+    assert_eq!(read[1], Message::Tool { call_id: "a".into(), content: vec![Part::text("1")] });
     let Message::Assistant(second) = &read[2] else { unreachable!("an assistant message") };
     assert_eq!(second.reasoning, [Reasoning { text: "hm".into(), ..Reasoning::default() }]);
 }
@@ -142,7 +141,10 @@ fn faults_name_their_field() {
         (json!({"messages": [{"role": "robot", "content": "x"}]}), "messages"),
         (json!({"messages": [{"role": "tool", "content": "x"}]}), "messages"),
         (json!({"messages": [{"role": "user", "content": [{"type": "video"}]}]}), "messages"),
-        (json!({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}]}]}), "messages"),
+        (
+            json!({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}]}]}),
+            "messages",
+        ),
         (json!({"messages": [], "tools": [{"type": "custom"}]}), "tools"),
         (json!({"messages": [], "tool_choice": "sometimes"}), "tool_choice"),
         (json!({"messages": [], "temperature": "hot"}), "temperature"),

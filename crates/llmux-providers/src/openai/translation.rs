@@ -269,8 +269,7 @@ mod tests {
     }
 
     fn script() -> Vec<ChatEvent> {
-        let block =
-            Reasoning { text: "hm".into(), signature: Some("s".into()), redacted: None };
+        let block = Reasoning { text: "hm".into(), signature: Some("s".into()), redacted: None };
         let call = ToolCall { id: "c".into(), name: "f".into(), ..ToolCall::default() };
         vec![
             ChatEvent::Start { id: "id".into() },
@@ -295,8 +294,12 @@ mod tests {
 
     fn chunks(out: &BytesMut) -> Vec<Value> {
         let text = std::str::from_utf8(out).expect("text");
-        let events = text.split_terminator("\n\n").map(|event| event.strip_prefix("data: ").expect("data"));
-        events.filter(|data| *data != "[DONE]").map(|data| serde_json::from_str(data).expect("JSON")).collect()
+        let events =
+            text.split_terminator("\n\n").map(|event| event.strip_prefix("data: ").expect("data"));
+        events
+            .filter(|data| *data != "[DONE]")
+            .map(|data| serde_json::from_str(data).expect("JSON"))
+            .collect()
     }
 
     #[test]
