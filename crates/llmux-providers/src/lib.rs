@@ -10,6 +10,7 @@
 //! - [`openai::Rejection`] explains a failed call.
 #![forbid(unsafe_code)]
 
+mod codec;
 mod json;
 mod multipart;
 pub mod openai;
@@ -18,6 +19,7 @@ pub mod sse;
 mod target;
 mod vendor;
 
+pub use codec::{ChatCodec, ChatDecoder, DecodeError, EncodeError, Encoding, Outgoing};
 pub use multipart::MultipartRequest;
 pub use request::{Invalid, JsonRequest, RequestEdits};
 pub use target::{Endpoint, Target, Unsupported};

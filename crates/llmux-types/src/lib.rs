@@ -1,6 +1,7 @@
 //! Plain data shared by the LLMux crates: no I/O, no clock, no environment.
 #![forbid(unsafe_code)]
 
+pub mod chat;
 mod failure;
 mod prices;
 mod secret;
