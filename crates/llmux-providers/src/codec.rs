@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use llmux_types::FailureClass;
 use llmux_types::chat::{ChatEvent, ChatRequest, ChatResponse};
+use llmux_types::embeddings::{EmbeddingsRequest, EmbeddingsResponse};
 
 use crate::openai::Rejection;
 use crate::sse::EventTooLong;
@@ -110,4 +111,26 @@ pub trait ChatDecoder: Send {
 
     /// Tells whether the vendor said that the stream is over.
     fn is_done(&self) -> bool;
+}
+
+/// Embeddings in one vendor's dialect.
+pub trait EmbeddingsCodec: Send + Sync {
+    /// Says a request in the vendor's words.
+    ///
+    /// # Errors
+    /// [`EncodeError`] naming the field that the vendor has no words for.
+    fn encode(
+        &self,
+        request: &EmbeddingsRequest,
+        encoding: &Encoding<'_>,
+    ) -> Result<Outgoing, EncodeError>;
+
+    /// Reads an answer.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if it is not of the vendor's shape.
+    fn decode(&self, body: &[u8]) -> Result<EmbeddingsResponse, DecodeError>;
+
+    /// Explains a refusal. Total: an unreadable body is a rejection as well.
+    fn rejection(&self, status: u16, body: Bytes) -> Rejection;
 }

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod codec;
+pub mod gemini;
 mod json;
 mod multipart;
 pub mod openai;
@@ -20,7 +21,9 @@ mod stream;
 mod target;
 mod vendor;
 
-pub use codec::{ChatCodec, ChatDecoder, DecodeError, EncodeError, Encoding, Outgoing};
+pub use codec::{
+    ChatCodec, ChatDecoder, DecodeError, EmbeddingsCodec, EncodeError, Encoding, Outgoing,
+};
 pub use multipart::MultipartRequest;
 pub use request::{Invalid, JsonRequest, RequestEdits};
 pub use stream::{ClientStream, Progress, StreamFailure, Summary};

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod chat;
+pub mod embeddings;
 mod failure;
 mod prices;
 mod secret;

@@ -1,12 +1,14 @@
 //! OpenAI's dialect: what its replies, streams and errors mean, and how others' become its own.
 
 mod chat;
+mod embeddings;
 mod rejection;
 mod relay;
 mod reply;
 mod translation;
 
 pub use chat::{AnswerHead, read_request, write_response};
+pub use embeddings::{parse_embeddings, write_embeddings};
 pub use rejection::Rejection;
 pub use relay::Relay;
 pub use reply::Reply;

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use bytes::Bytes;
 use llmux_types::{ErrorEnvelope, ErrorObject, FailureClass};
 use serde_json::Value;
@@ -15,6 +17,8 @@ pub struct Rejection {
     pub error: ErrorObject,
     /// A body in OpenAI's envelope: the vendor's own bytes where they are one, with missing members added.
     pub body: Bytes,
+    /// How long the vendor asks to wait, where its body says so; headers are the caller's to read.
+    pub retry_after: Option<Duration>,
 }
 
 impl Rejection {
@@ -29,7 +33,7 @@ impl Rejection {
         let error = error_object(value.as_ref(), status);
         let class = classify(status, &error);
         let body = envelope(&body, &error);
-        Self { class, status, error, body }
+        Self { class, status, error, body, retry_after: None }
     }
 
     /// Explains an error object that came inside a stream.
@@ -38,7 +42,7 @@ impl Rejection {
         let error = error_object(Some(value), status);
         let class = classify(status, &error);
         let body = envelope(&[], &error);
-        Self { class, status, error, body }
+        Self { class, status, error, body, retry_after: None }
     }
 }
 

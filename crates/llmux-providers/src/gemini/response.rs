@@ -1,0 +1,233 @@
+//! What answers look like on the wire, and what their words mean.
+
+use std::borrow::Cow;
+
+use llmux_types::Usage;
+use llmux_types::chat::FinishReason;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+/// An answer, or a piece of a streamed one.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Answer<'a> {
+    #[serde(borrow, default)]
+    pub(super) candidates: Option<Vec<Candidate<'a>>>,
+    #[serde(default)]
+    pub(super) prompt_feedback: Option<PromptFeedback>,
+    #[serde(borrow, default)]
+    pub(super) usage_metadata: Option<UsageMetadata<'a>>,
+    /// A JSON string.
+    #[serde(borrow, default)]
+    pub(super) response_id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub(super) error: Option<&'a RawValue>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Candidate<'a> {
+    #[serde(borrow, default)]
+    pub(super) content: Option<Content<'a>>,
+    #[serde(default)]
+    pub(super) finish_reason: Option<String>,
+    #[serde(default)]
+    pub(super) index: Option<u64>,
+    #[serde(borrow, default)]
+    pub(super) grounding_metadata: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub(super) logprobs_result: Option<&'a RawValue>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Content<'a> {
+    #[serde(borrow, default)]
+    pub(super) parts: Option<Vec<Part<'a>>>,
+}
+
+/// One of text, call and data, perhaps with a signature. What else a part can be is passed over.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Part<'a> {
+    #[serde(default)]
+    pub(super) text: Option<String>,
+    #[serde(default)]
+    pub(super) thought: Option<bool>,
+    #[serde(default)]
+    pub(super) thought_signature: Option<String>,
+    #[serde(borrow, default)]
+    pub(super) function_call: Option<FunctionCall<'a>>,
+    #[serde(default)]
+    pub(super) inline_data: Option<Blob>,
+    #[serde(default)]
+    pub(super) file_data: Option<FileData>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct FunctionCall<'a> {
+    #[serde(default)]
+    pub(super) id: Option<String>,
+    #[serde(default)]
+    pub(super) name: Option<String>,
+    #[serde(borrow, default)]
+    pub(super) args: Option<&'a RawValue>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Blob {
+    #[serde(default)]
+    pub(super) mime_type: Option<String>,
+    #[serde(default)]
+    pub(super) data: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct FileData {
+    #[serde(default)]
+    pub(super) mime_type: Option<String>,
+    #[serde(default)]
+    pub(super) file_uri: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PromptFeedback {
+    #[serde(default)]
+    pub(super) block_reason: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct UsageMetadata<'a> {
+    prompt_token_count: Option<u64>,
+    tool_use_prompt_token_count: Option<u64>,
+    candidates_token_count: Option<u64>,
+    thoughts_token_count: Option<u64>,
+    cached_content_token_count: Option<u64>,
+    total_token_count: Option<u64>,
+    /// A JSON string.
+    #[serde(borrow)]
+    service_tier: Option<&'a RawValue>,
+}
+
+impl UsageMetadata<'_> {
+    /// Counts in OpenAI's way. A number that is 0 is left out on the wire, except that there is no prompt of 0 tokens.
+    pub(super) fn usage(&self) -> Usage {
+        let or_zero = Option::unwrap_or_default;
+        let thoughts: u64 = or_zero(self.thoughts_token_count);
+        let prompt = self
+            .prompt_token_count
+            .map(|count| count.saturating_add(or_zero(self.tool_use_prompt_token_count)));
+        let completion = or_zero(self.candidates_token_count).saturating_add(thoughts);
+        Usage {
+            prompt_tokens: prompt,
+            completion_tokens: Some(completion),
+            total_tokens: self
+                .total_token_count
+                .or_else(|| prompt.map(|prompt| prompt.saturating_add(completion))),
+            cached_tokens: Some(or_zero(self.cached_content_token_count)),
+            cache_write_tokens: None,
+            reasoning_tokens: Some(thoughts),
+        }
+    }
+
+    /// Returns the tier in OpenAI's words.
+    pub(super) fn tier(&self) -> Option<String> {
+        let tier: String = serde_json::from_str(self.service_tier?.get()).ok()?;
+        Some(if tier.eq_ignore_ascii_case("standard") {
+            "default".to_owned()
+        } else {
+            tier.to_ascii_lowercase()
+        })
+    }
+}
+
+/// Says a finish reason in OpenAI's words; `None` where it has none.
+pub(super) fn finish_reason(reason: &str, has_calls: bool) -> Option<FinishReason> {
+    match reason {
+        "STOP" if has_calls => Some(FinishReason::ToolCalls),
+        "STOP" => Some(FinishReason::Stop),
+        "MAX_TOKENS" => Some(FinishReason::Length),
+        "SAFETY"
+        | "RECITATION"
+        | "LANGUAGE"
+        | "BLOCKLIST"
+        | "PROHIBITED_CONTENT"
+        | "SPII"
+        | "IMAGE_SAFETY"
+        | "IMAGE_PROHIBITED_CONTENT"
+        | "IMAGE_RECITATION"
+        | "MODEL_ARMOR" => Some(FinishReason::ContentFilter),
+        _ => None,
+    }
+}
+
+/// Removes the white space between the tokens of a JSON text.
+pub(super) fn compact(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    let (mut in_string, mut escaped) = (false, false);
+    for character in json.chars() {
+        if in_string {
+            match character {
+                _ if escaped => escaped = false,
+                '\\' => escaped = true,
+                '"' => in_string = false,
+                _ => {}
+            }
+        } else if character == '"' {
+            in_string = true;
+        } else if character.is_ascii_whitespace() {
+            continue;
+        }
+        text.push(character);
+    }
+    text
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LogprobsResult<'a> {
+    #[serde(borrow, default)]
+    chosen_candidates: Vec<TokenLogprob<'a>>,
+    #[serde(borrow, default)]
+    top_candidates: Vec<TopCandidates<'a>>,
+}
+
+#[derive(Deserialize)]
+struct TopCandidates<'a> {
+    #[serde(borrow, default)]
+    candidates: Vec<TokenLogprob<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TokenLogprob<'a> {
+    #[serde(borrow, default)]
+    token: Cow<'a, str>,
+    #[serde(default)]
+    log_probability: f64,
+}
+
+impl TokenLogprob<'_> {
+    fn openai(&self) -> Value {
+        json!({"token": self.token, "logprob": self.log_probability, "bytes": self.token.as_bytes()})
+    }
+}
+
+/// Says log probabilities as OpenAI's `logprobs` object; `None` if they are of another shape or none.
+pub(super) fn logprobs(result: &RawValue) -> Option<Value> {
+    let result: LogprobsResult<'_> = serde_json::from_str(result.get()).ok()?;
+    let mut content = Vec::with_capacity(result.chosen_candidates.len());
+    for (position, chosen) in result.chosen_candidates.iter().enumerate() {
+        let top = result.top_candidates.get(position);
+        let top: Vec<Value> =
+            top.into_iter().flat_map(|top| &top.candidates).map(TokenLogprob::openai).collect();
+        let mut token = chosen.openai();
+        token["top_logprobs"] = Value::Array(top);
+        content.push(token);
+    }
+    (!content.is_empty()).then(|| json!({"content": content, "refusal": null}))
+}
