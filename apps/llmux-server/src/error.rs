@@ -8,7 +8,7 @@ use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, RETR
 use http::{Response, StatusCode};
 use llmux_auth::Denied;
 use llmux_providers::openai::Rejection;
-use llmux_providers::{EncodeError, Invalid, StreamFailure, anthropic};
+use llmux_providers::{DecodeError, EncodeError, Invalid, StreamFailure};
 use llmux_types::{ErrorEnvelope, ErrorObject, FailureClass};
 use serde_json::Value;
 
@@ -137,16 +137,9 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "api_error", Some("internal_error"), message)
     }
 
-    /// Makes the response, without the headers that every response gets. `anthropic` says whose dialect the client
-    /// speaks.
-    pub(crate) fn response(self, anthropic: bool) -> Response<Bytes> {
-        let ours = || {
-            if anthropic {
-                Bytes::from(anthropic::error_body(self.status.as_u16(), &self.error))
-            } else {
-                Bytes::from(ErrorEnvelope { error: &self.error }.to_json())
-            }
-        };
+    /// Makes the response, without the headers that every response gets.
+    pub(crate) fn response(self) -> Response<Bytes> {
+        let ours = || Bytes::from(ErrorEnvelope { error: &self.error }.to_json());
         let body = self.verbatim.clone().unwrap_or_else(ours);
         let mut response = Response::new(body);
         *response.status_mut() = self.status;
@@ -248,6 +241,12 @@ impl From<SendError> for Failed {
     }
 }
 
+impl From<DecodeError> for Failed {
+    fn from(error: DecodeError) -> Self {
+        Self::from(StreamFailure::from(error))
+    }
+}
+
 impl From<StreamFailure> for Failed {
     fn from(failure: StreamFailure) -> Self {
         match failure {
@@ -255,7 +254,7 @@ impl From<StreamFailure> for Failed {
                 Self::rejected(rejection)
             }
             StreamFailure::Malformed | StreamFailure::TooLong(_) => {
-                Self::new(FailureClass::Malformed, "The provider's stream is malformed.")
+                Self::new(FailureClass::Malformed, "The provider's answer is malformed.")
             }
             StreamFailure::Truncated => {
                 Self::new(FailureClass::Malformed, "The provider's stream ended too early.")

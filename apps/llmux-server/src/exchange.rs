@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::HeaderValue;
-use llmux_providers::openai::Summary;
+use llmux_providers::Summary;
 use llmux_types::Usage;
 use serde::{Serialize, Serializer};
 

@@ -15,7 +15,7 @@ use llmux_auth::Admitted;
 use llmux_providers::openai::{self, AnswerHead, Rejection, Relay, Translation};
 use llmux_providers::{
     ChatCodec, ClientStream, EmbeddingsCodec, EncodeError, Encoding, Endpoint, Invalid,
-    JsonRequest, MultipartRequest, Outgoing, RequestEdits, Summary, Target, anthropic,
+    JsonRequest, MultipartRequest, Outgoing, RequestEdits, Summary, Target,
 };
 use llmux_router::{Failure, NoRoute, Outcome, Step};
 use llmux_types::FailureClass;
@@ -167,14 +167,15 @@ impl Ask {
     }
 
     /// Returns the canonical embeddings request.
-    fn embeddings(&self) -> Result<&EmbeddingsRequest, Invalid> {
+    fn embeddings(&self) -> Result<&EmbeddingsRequest, EncodeError> {
         if let Some(request) = self.embeddings.get() {
             return Ok(request);
         }
         let AskBody::Json(request) = &self.body else {
-            return Err(Invalid { param: None, message: "the request body must be JSON".into() });
+            let message = "the request body must be JSON".to_owned();
+            return Err(EncodeError { param: "input".to_owned(), message });
         };
-        let read = openai::read_embeddings(request.body())?;
+        let read = openai::parse_embeddings(request.body())?;
         Ok(self.embeddings.get_or_init(|| read))
     }
 
@@ -378,7 +379,9 @@ impl Call<'_> {
         }
 
         let endpoint = self.ask.endpoint;
-        if answer.is("text/event-stream") || (self.streams_json() && !answer.is("json")) {
+        // A vendor's own codec knows its streams better than their label does: Gemini also streams a JSON array.
+        let knows_streams = matches!(prepared.way, Way::Chat(_)) || !answer.is("json");
+        if answer.is("text/event-stream") || (self.streams_json() && knows_streams) {
             let stream = self.stream(&prepared, exchange);
             let settings = &self.worker.gateway.settings;
             let times = StreamTimes {
@@ -440,7 +443,7 @@ impl Call<'_> {
                 let url = target.url(ask.endpoint).map_err(|_| Unsaid::Unsupported)?;
                 let (body, hide_usage) = ask.edited(model, ask_usage);
                 return Ok(Prepared {
-                    outgoing: Outgoing { url, headers: target.dialect_headers(), body },
+                    outgoing: Outgoing { url, headers: Vec::new(), body },
                     way,
                     hide_usage,
                     model: model.to_owned(),
@@ -492,7 +495,6 @@ impl Call<'_> {
                 let head = self.answer_head(exchange);
                 Box::new(Translation::new(codec.decoder(), head, ask.usage_asked()))
             }
-            _ if ask.endpoint.is_anthropic() => Box::new(anthropic::Relay::new(ask.model.as_str())),
             _ => Box::new(Relay::new(ask.endpoint, ask.model.as_str(), prepared.hide_usage)),
         }
     }
@@ -525,17 +527,8 @@ impl Call<'_> {
         })?;
         let malformed =
             |_| Failed::new(FailureClass::Malformed, "The provider's answer is not valid JSON.");
-        let no_stream = || {
-            let message = "The provider did not answer with a stream.";
-            if self.streams_json() {
-                Err(Failed::new(FailureClass::Malformed, message))
-            } else {
-                Ok(())
-            }
-        };
         let (bytes, summary) = match prepared.way {
             Way::Chat(codec) => {
-                no_stream()?;
                 let response = codec.decode(&bytes)?;
                 let first = response.choices.first().and_then(|choice| choice.finish_reason);
                 let summary = Summary {
@@ -548,24 +541,20 @@ impl Call<'_> {
             Way::Embeddings(codec) => {
                 let response = codec.decode(&bytes)?;
                 let summary = Summary { usage: response.usage, finish_reason: None };
-                let request = self
-                    .ask
-                    .embeddings()
-                    .map_err(|invalid| Failed::new(FailureClass::Malformed, invalid.message))?;
-                let written = openai::write_embeddings(&response, request, &self.ask.model);
+                let format = self.ask.embeddings().map(|request| request.encoding_format);
+                let format = format.unwrap_or_default();
+                let written = openai::write_embeddings(&response, &self.ask.model, format);
                 (Bytes::from(written), summary)
-            }
-            Way::Relay if self.ask.endpoint.is_anthropic() => {
-                let reply = anthropic::Reply::look(bytes).map_err(malformed)?;
-                no_stream()?;
-                (reply.with_model(&self.ask.model), reply.summary().clone())
             }
             Way::Relay => {
                 let reply = openai::Reply::look(bytes, self.ask.endpoint).map_err(malformed)?;
                 if let Some(rejection) = reply.rejection() {
                     return Err(Failed::rejected(Box::new(rejection)));
                 }
-                no_stream()?;
+                if self.streams_json() {
+                    let message = "The provider did not answer with a stream.";
+                    return Err(Failed::new(FailureClass::Malformed, message));
+                }
                 (reply.with_model(&self.ask.model), reply.summary().clone())
             }
         };

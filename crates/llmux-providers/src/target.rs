@@ -6,7 +6,7 @@ use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 
 use crate::vendor::{Dialect, Vendor};
 
-/// An endpoint of a client: OpenAI's, and Anthropic's Messages.
+/// An endpoint of OpenAI's API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     /// `POST /chat/completions`
@@ -27,15 +27,11 @@ pub enum Endpoint {
     AudioTranscriptions,
     /// `POST /audio/translations`
     AudioTranslations,
-    /// Anthropic's `POST /messages`
-    Messages,
-    /// Anthropic's `POST /messages/count_tokens`
-    CountTokens,
 }
 
 impl Endpoint {
     /// All endpoints.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 9] = [
         Self::ChatCompletions,
         Self::Completions,
         Self::Embeddings,
@@ -45,8 +41,6 @@ impl Endpoint {
         Self::AudioSpeech,
         Self::AudioTranscriptions,
         Self::AudioTranslations,
-        Self::Messages,
-        Self::CountTokens,
     ];
 
     /// Returns the path below the base URL, without a leading slash.
@@ -61,14 +55,7 @@ impl Endpoint {
             Self::AudioSpeech => "audio/speech",
             Self::AudioTranscriptions => "audio/transcriptions",
             Self::AudioTranslations => "audio/translations",
-            Self::Messages => "messages",
-            Self::CountTokens => "messages/count_tokens",
         }
-    }
-
-    /// Tells whether the client speaks Anthropic's dialect rather than OpenAI's.
-    pub const fn is_anthropic(self) -> bool {
-        matches!(self, Self::Messages | Self::CountTokens)
     }
 
     /// Tells whether requests are `multipart/form-data` rather than JSON.
@@ -112,11 +99,10 @@ impl Target<'_> {
     /// # Errors
     /// [`Unsupported`] if the vendor has no such endpoint or speaks another dialect.
     pub fn url(&self, endpoint: Endpoint) -> Result<String, Unsupported> {
-        match (self.vendor.dialect, endpoint.is_anthropic()) {
-            (Dialect::OpenAi, false) => Ok(format!("{}/{}", self.base_url, endpoint.path())),
-            (Dialect::Azure, false) => self.azure_url(endpoint),
-            (Dialect::Anthropic, true) => Ok(format!("{}/v1/{}", self.base_url, endpoint.path())),
-            _ => Err(Unsupported),
+        match self.vendor.dialect {
+            Dialect::OpenAi => Ok(format!("{}/{}", self.base_url, endpoint.path())),
+            Dialect::Azure => self.azure_url(endpoint),
+            Dialect::Anthropic | Dialect::Gemini => Err(Unsupported),
         }
     }
 
@@ -152,14 +138,6 @@ impl Target<'_> {
                 push_segment(&mut base, self.model);
                 Ok(versioned(&base, version.unwrap_or(AZURE_VERSION)))
             }
-        }
-    }
-
-    /// Returns the headers that the vendor's dialect demands besides the credential.
-    pub fn dialect_headers(&self) -> Vec<(HeaderName, HeaderValue)> {
-        match self.vendor.dialect {
-            Dialect::Anthropic => vec![crate::anthropic::version_header()],
-            _ => Vec::new(),
         }
     }
 

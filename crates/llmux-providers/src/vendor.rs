@@ -1,5 +1,8 @@
 //! The built-in table of vendors: what `providers[].type` may name.
 
+use crate::codec::{ChatCodec, EmbeddingsCodec};
+use crate::gemini::Gemini;
+
 /// The wire format that a vendor's endpoints speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
@@ -15,19 +18,18 @@ pub enum Dialect {
 
 impl Dialect {
     /// Returns the codec for chat, where the dialect is not OpenAI's own.
-    pub fn chat_codec(self) -> Option<&'static dyn ChatCodec> {
+    pub const fn chat_codec(self) -> Option<&'static dyn ChatCodec> {
         match self {
-            Self::OpenAi | Self::Azure => None,
-            Self::Anthropic => Some(&anthropic::Chat),
-            Self::Gemini => Some(&gemini::Chat),
+            Self::OpenAi | Self::Azure | Self::Anthropic => None,
+            Self::Gemini => Some(&Gemini),
         }
     }
 
     /// Returns the codec for embeddings, where the dialect is not OpenAI's own and has them.
-    pub fn embeddings_codec(self) -> Option<&'static dyn EmbeddingsCodec> {
+    pub const fn embeddings_codec(self) -> Option<&'static dyn EmbeddingsCodec> {
         match self {
             Self::OpenAi | Self::Azure | Self::Anthropic => None,
-            Self::Gemini => Some(&gemini::Embeddings),
+            Self::Gemini => Some(&Gemini),
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::client::PATIENCE;
-use crate::fixtures::{Fixture, fixtures};
+use crate::fixtures::{Fixture, fixtures, translated};
 
 /// One step of an answer's body.
 #[derive(Clone)]
@@ -349,7 +349,7 @@ async fn step_on(stream: &mut TcpStream, step: &Step, framing: Framing) -> Optio
 
 fn recorded(name: &str) -> Option<Reply> {
     let (id, switches) = name.split_once('~').unwrap_or((name, ""));
-    let fixture = fixtures().iter().find(|fixture| fixture.id == id)?;
+    let fixture = fixtures().iter().chain(translated()).find(|fixture| fixture.id == id)?;
     let body = fixture.response.body.as_bytes();
     let chunk =
         switches.split('~').find_map(|switch| switch.strip_prefix("chunk=")?.parse::<usize>().ok());

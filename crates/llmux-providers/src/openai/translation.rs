@@ -210,10 +210,7 @@ impl ClientStream for Translation {
         let fed = self.decoder.feed(bytes, &mut self.events);
         self.drain(out);
         fed?;
-        if self.decoder.is_done() {
-            self.end(out);
-        }
-        Ok(())
+        if self.decoder.is_done() { self.finish(out) } else { Ok(()) }
     }
 
     fn finish(&mut self, out: &mut BytesMut) -> Result<(), StreamFailure> {
