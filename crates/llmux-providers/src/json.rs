@@ -197,6 +197,22 @@ pub(crate) fn quoted(text: &str) -> String {
     serde_json::to_string(text).expect("a string is always JSON")
 }
 
+/// Replaces the strings at `spans` by `model`; `None` if there is nothing to change.
+pub(crate) fn renamed(
+    json: &[u8],
+    spans: &[Range<usize>],
+    model: &str,
+) -> Option<Vec<u8>> {
+    let name = quoted(model);
+    let mut splices = Splices::default();
+    for span in spans {
+        if json.get(span.start) == Some(&b'"') && json[span.clone()] != *name.as_bytes() {
+            splices.replace(span.clone(), name.as_str());
+        }
+    }
+    (!splices.is_empty()).then(|| splices.apply(json))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

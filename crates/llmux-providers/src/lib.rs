@@ -10,6 +10,7 @@
 //! - [`openai::Rejection`] explains a failed call.
 #![forbid(unsafe_code)]
 
+pub mod anthropic;
 mod codec;
 pub mod gemini;
 mod json;

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use bytes::{Buf as _, BytesMut};
+use bytes::{Buf as _, BufMut as _, BytesMut};
 
 /// The longest event that is kept in memory, in bytes.
 pub const MAX_EVENT_BYTES: usize = 64 * 1024 * 1024;
@@ -145,6 +145,27 @@ impl Framer {
 }
 
 impl<'a> Frame<'a> {
+    /// Writes the frame with other data, and everything else as it came where the data is one line.
+    pub fn write_with_data(&self, data: &[u8], out: &mut BytesMut) {
+        if let Some(range) = &self.data_range {
+            out.put_slice(&self.raw[..range.start]);
+            out.put_slice(data);
+            out.put_slice(&self.raw[range.end..]);
+            return;
+        }
+        if let Some(event) = self.event {
+            out.put_slice(b"event: ");
+            out.put_slice(event);
+            out.put_u8(b'\n');
+        }
+        for line in data.split(|&byte| byte == b'\n') {
+            out.put_slice(b"data: ");
+            out.put_slice(line);
+            out.put_u8(b'\n');
+        }
+        out.put_u8(b'\n');
+    }
+
     fn parse(raw: &'a [u8]) -> Self {
         let mut frame = Frame { raw, event: None, data: None, data_range: None };
         let mut start = 0;

@@ -1,5 +1,6 @@
 //! The built-in table of vendors: what `providers[].type` may name.
 
+use crate::anthropic::Anthropic;
 use crate::codec::{ChatCodec, EmbeddingsCodec};
 use crate::gemini::Gemini;
 
@@ -20,7 +21,8 @@ impl Dialect {
     /// Returns the codec for chat, where the dialect is not OpenAI's own.
     pub const fn chat_codec(self) -> Option<&'static dyn ChatCodec> {
         match self {
-            Self::OpenAi | Self::Azure | Self::Anthropic => None,
+            Self::OpenAi | Self::Azure => None,
+            Self::Anthropic => Some(&Anthropic),
             Self::Gemini => Some(&Gemini),
         }
     }

@@ -144,7 +144,7 @@ fn embeddings(fixture: &Fixture) -> Vec<String> {
     {
         wrong.push("count or dimensions".to_owned());
     }
-    if response.usage.is_some() != !fixture.expect["usage"].is_null() {
+    if response.usage.is_some() == fixture.expect["usage"].is_null() {
         wrong.push("usage".to_owned());
     }
     if response.usage.is_some() {

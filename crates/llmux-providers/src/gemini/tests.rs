@@ -1,1 +1,4 @@
+//! What requests and answers become, row by row.
 
+mod requests;
+mod streams;

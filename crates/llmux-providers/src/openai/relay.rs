@@ -6,8 +6,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::rejection::Rejection;
-use super::reply::{renamed, summary};
-use crate::json::{members, span};
+use super::reply::summary;
+use crate::json::{members, renamed, span};
 use crate::sse::{Frame, Framer};
 use crate::stream::{ClientStream, Progress, StreamFailure, Summary};
 use crate::target::Endpoint;
@@ -315,23 +315,7 @@ impl Events {
             out.put_slice(frame.raw);
             return;
         };
-        if let Some(range) = &frame.data_range {
-            out.put_slice(&frame.raw[..range.start]);
-            out.put_slice(&renamed);
-            out.put_slice(&frame.raw[range.end..]);
-            return;
-        }
-        if let Some(event) = frame.event {
-            out.put_slice(b"event: ");
-            out.put_slice(event);
-            out.put_u8(b'\n');
-        }
-        for line in renamed.split(|&byte| byte == b'\n') {
-            out.put_slice(b"data: ");
-            out.put_slice(line);
-            out.put_u8(b'\n');
-        }
-        out.put_u8(b'\n');
+        frame.write_with_data(&renamed, out);
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::rejection::Rejection;
-use crate::json::{Splices, members, quoted, span};
+use crate::json::{members, renamed, span};
 use crate::stream::Summary;
 use crate::target::Endpoint;
 
@@ -94,22 +94,6 @@ impl Reply {
     pub fn with_model(&self, model: &str) -> Bytes {
         renamed(&self.body, &self.models, model).map_or_else(|| self.body.clone(), Bytes::from)
     }
-}
-
-/// Replaces the strings at `spans` by `model`; `None` if there is nothing to change.
-pub(super) fn renamed(
-    json: &[u8],
-    spans: &[std::ops::Range<usize>],
-    model: &str,
-) -> Option<Vec<u8>> {
-    let name = quoted(model);
-    let mut splices = Splices::default();
-    for span in spans {
-        if json.get(span.start) == Some(&b'"') && json[span.clone()] != *name.as_bytes() {
-            splices.replace(span.clone(), name.as_str());
-        }
-    }
-    (!splices.is_empty()).then(|| splices.apply(json))
 }
 
 /// Reads the summary out of a whole answer.

@@ -64,6 +64,9 @@ pub(crate) fn text(content: &[Part]) -> String {
     texts.collect()
 }
 
+/// What an event does to its answer.
+type Change = Box<dyn FnOnce(&mut Choice)>;
+
 /// Puts events together, and checks on the way that they come in an order that clients can live with.
 pub(crate) fn fold(events: Vec<ChatEvent>) -> ChatResponse {
     let mut response = ChatResponse::default();
@@ -71,7 +74,7 @@ pub(crate) fn fold(events: Vec<ChatEvent>) -> ChatResponse {
     let mut reasoning = String::new();
     assert!(matches!(events.first(), Some(ChatEvent::Start { .. })), "no start");
     for event in events {
-        let (choice, apply): (u64, Box<dyn FnOnce(&mut Choice)>) = match event {
+        let (choice, apply): (u64, Change) = match event {
             ChatEvent::Start { id } => {
                 response.id = id;
                 continue;
@@ -127,7 +130,7 @@ pub(crate) fn fold(events: Vec<ChatEvent>) -> ChatResponse {
                 finished.push(choice);
                 (choice, Box::new(move |choice| choice.finish_reason = reason))
             }
-            other => panic!("not an event of Gemini's: {other:?}"),
+            other => unreachable!("not an event of Gemini's: {other:?}"),
         };
         if !response.choices.iter().any(|found| found.index == choice) {
             response.choices.push(Choice { index: choice, ..Choice::default() });

@@ -1,0 +1,215 @@
+//! Anthropic's whole answers.
+
+use llmux_types::Usage;
+use llmux_types::chat::{
+    AssistantMessage, ChatResponse, Choice, FinishReason, Part, Reasoning, ToolCall,
+};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::STRUCTURED;
+use crate::codec::DecodeError;
+
+#[derive(Deserialize)]
+struct Answer<'a> {
+    #[serde(default)]
+    id: String,
+    #[serde(borrow)]
+    content: Vec<Block<'a>>,
+    stop_reason: Option<String>,
+    usage: Option<WireUsage>,
+}
+
+/// A block of any type; those that we do not know are passed over.
+#[derive(Deserialize)]
+pub(super) struct Block<'a> {
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    pub(super) text: Option<String>,
+    pub(super) thinking: Option<String>,
+    pub(super) signature: Option<String>,
+    /// Of server tools it may be anything.
+    #[serde(borrow)]
+    pub(super) data: Option<&'a RawValue>,
+    pub(super) id: Option<String>,
+    pub(super) name: Option<String>,
+    #[serde(borrow)]
+    input: Option<&'a RawValue>,
+    citations: Option<Vec<Value>>,
+}
+
+/// The tokens of an answer. `input_tokens` leaves out what came from or went into the cache.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub(super) struct WireUsage {
+    input_tokens: Option<u64>,
+    cache_read_input_tokens: Option<u64>,
+    cache_creation_input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    output_tokens_details: Option<OutputDetails>,
+    service_tier: Option<Tier>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+struct OutputDetails {
+    thinking_tokens: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Tier {
+    Standard,
+    Priority,
+    Batch,
+    #[serde(other)]
+    Other,
+}
+
+impl WireUsage {
+    /// Takes over what a later object of the same stream says: its numbers are cumulative.
+    pub(super) fn update(&mut self, later: Self) {
+        self.input_tokens = later.input_tokens.or(self.input_tokens);
+        self.cache_read_input_tokens = later.cache_read_input_tokens.or(self.cache_read_input_tokens);
+        self.cache_creation_input_tokens =
+            later.cache_creation_input_tokens.or(self.cache_creation_input_tokens);
+        self.output_tokens = later.output_tokens.or(self.output_tokens);
+        self.output_tokens_details = later.output_tokens_details.or(self.output_tokens_details);
+    }
+
+    pub(super) fn canonical(&self) -> Usage {
+        let cached = self.cache_read_input_tokens;
+        let written = self.cache_creation_input_tokens;
+        let input = self.input_tokens;
+        let prompt = input.map(|input| input + cached.unwrap_or(0) + written.unwrap_or(0));
+        Usage {
+            prompt_tokens: prompt,
+            completion_tokens: self.output_tokens,
+            total_tokens: prompt.zip(self.output_tokens).map(|(prompt, output)| prompt + output),
+            cached_tokens: cached,
+            cache_write_tokens: written,
+            reasoning_tokens: self.output_tokens_details.and_then(|details| details.thinking_tokens),
+        }
+    }
+
+    fn tier(&self) -> Option<String> {
+        let word = match self.service_tier? {
+            Tier::Standard => "default",
+            Tier::Priority => "priority",
+            Tier::Batch => "flex",
+            Tier::Other => return None,
+        };
+        Some(word.to_owned())
+    }
+}
+
+/// Puts a stop reason into OpenAI's words; an unknown one has no counterpart.
+pub(super) fn finish_reason(stop_reason: &str) -> Option<FinishReason> {
+    Some(match stop_reason {
+        "end_turn" | "stop_sequence" | "pause_turn" | "compaction" => FinishReason::Stop,
+        "max_tokens" | "model_context_window_exceeded" => FinishReason::Length,
+        "tool_use" => FinishReason::ToolCalls,
+        "refusal" => FinishReason::ContentFilter,
+        _ => return None,
+    })
+}
+
+/// Reads an answer.
+pub(super) fn decode(body: &[u8]) -> Result<ChatResponse, DecodeError> {
+    let answer: Answer<'_> =
+        serde_json::from_slice(body).map_err(|error| DecodeError::Malformed(error.to_string()))?;
+    let mut message = AssistantMessage::default();
+    let mut text = String::new();
+    let mut structured = false;
+    for block in answer.content {
+        match block.kind.as_str() {
+            "text" => {
+                let piece = block.text.unwrap_or_default();
+                message.annotations.extend(annotations(
+                    block.citations.as_deref().unwrap_or_default(),
+                    text.chars().count(),
+                    piece.chars().count(),
+                ));
+                text.push_str(&piece);
+            }
+            "thinking" => message.reasoning.push(Reasoning {
+                text: block.thinking.unwrap_or_default(),
+                signature: block.signature,
+                redacted: None,
+            }),
+            "redacted_thinking" => message.reasoning.push(Reasoning {
+                redacted: block.data.and_then(|data| serde_json::from_str(data.get()).ok()),
+                ..Reasoning::default()
+            }),
+            "tool_use" => {
+                let input = block.input.map_or("{}", RawValue::get);
+                if block.name.as_deref() == Some(STRUCTURED) {
+                    structured = true;
+                    text.push_str(input);
+                } else {
+                    message.tool_calls.push(ToolCall {
+                        id: block.id.unwrap_or_default(),
+                        name: block.name.unwrap_or_default(),
+                        arguments: input.to_owned(),
+                        signature: None,
+                    });
+                }
+            }
+            // Server tools, and what is yet to come.
+            _ => {}
+        }
+    }
+    if !text.is_empty() {
+        message.content.push(Part::text(text));
+    }
+    let reason = answer.stop_reason.as_deref().and_then(finish_reason);
+    let reason = match reason {
+        Some(FinishReason::ToolCalls) if structured => Some(FinishReason::Stop),
+        other => other,
+    };
+    Ok(ChatResponse {
+        id: answer.id,
+        choices: vec![Choice { index: 0, message, finish_reason: reason, logprobs: None }],
+        service_tier: answer.usage.as_ref().and_then(WireUsage::tier),
+        usage: answer.usage.as_ref().map(WireUsage::canonical),
+    })
+}
+
+/// Turns citations of web pages into OpenAI's annotations of the text from `start` on.
+pub(super) fn annotations(
+    citations: &[Value],
+    start: usize,
+    length: usize,
+) -> impl Iterator<Item = Value> {
+    citations.iter().filter_map(move |citation| {
+        let url = citation.get("url")?.as_str()?;
+        Some(json!({"type": "url_citation", "url_citation": {
+            "url": url,
+            "title": citation.get("title").and_then(Value::as_str).unwrap_or_default(),
+            "start_index": start,
+            "end_index": start + length,
+        }}))
+    })
+}
+
+/// Decodes base64 (RFC 4648, with or without padding and line ends); `None` if it is none.
+pub(super) fn from_base64(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
+    let (mut buffer, mut bits) = (0_u32, 0);
+    for byte in text.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n' | b'=')) {
+        let value = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' | b'-' => 62,
+            b'/' | b'_' => 63,
+            _ => return None,
+        };
+        buffer = buffer << 6 | u32::from(value);
+        bits += 6;
+        if bits >= 8 {
+            bits -= 8;
+            bytes.push((buffer >> bits) as u8);
+        }
+    }
+    Some(bytes)
+}
