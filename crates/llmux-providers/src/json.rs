@@ -198,11 +198,7 @@ pub(crate) fn quoted(text: &str) -> String {
 }
 
 /// Replaces the strings at `spans` by `model`; `None` if there is nothing to change.
-pub(crate) fn renamed(
-    json: &[u8],
-    spans: &[Range<usize>],
-    model: &str,
-) -> Option<Vec<u8>> {
+pub(crate) fn renamed(json: &[u8], spans: &[Range<usize>], model: &str) -> Option<Vec<u8>> {
     let name = quoted(model);
     let mut splices = Splices::default();
     for span in spans {

@@ -18,8 +18,7 @@ pub fn error_body(status: u16, error: &ErrorObject) -> String {
         message: &'a str,
     }
     let inner = Inner { kind: kind(status), message: &error.message };
-    serde_json::to_string(&Envelope { kind: "error", error: inner })
-        .expect("texts are always JSON")
+    serde_json::to_string(&Envelope { kind: "error", error: inner }).expect("texts are always JSON")
 }
 
 const fn kind(status: u16) -> &'static str {

@@ -17,7 +17,8 @@ use crate::stream::{ClientStream, Progress, StreamFailure, Summary};
 
 /// Puts a stop reason into OpenAI's words for the record; an unknown one stays.
 fn finish_word(stop_reason: &str) -> String {
-    finish_reason(stop_reason).map_or_else(|| stop_reason.to_owned(), |reason| reason.as_str().to_owned())
+    finish_reason(stop_reason)
+        .map_or_else(|| stop_reason.to_owned(), |reason| reason.as_str().to_owned())
 }
 
 /// A whole answer, decoded beside its bytes.
@@ -118,7 +119,8 @@ impl Events {
             out.put_slice(frame.raw);
             return Ok(());
         };
-        let event: Event<'_> = serde_json::from_slice(data).map_err(|_| StreamFailure::Malformed)?;
+        let event: Event<'_> =
+            serde_json::from_slice(data).map_err(|_| StreamFailure::Malformed)?;
         match event.kind {
             "message_start" => return self.on_start(frame, data, &event, out),
             "error" => {
@@ -137,8 +139,10 @@ impl Events {
                 struct Delta {
                     stop_reason: Option<String>,
                 }
-                let delta = event.delta.and_then(|raw| serde_json::from_str::<Delta>(raw.get()).ok());
-                self.stop_reason = delta.and_then(|delta| delta.stop_reason).or(self.stop_reason.take());
+                let delta =
+                    event.delta.and_then(|raw| serde_json::from_str::<Delta>(raw.get()).ok());
+                self.stop_reason =
+                    delta.and_then(|delta| delta.stop_reason).or(self.stop_reason.take());
                 self.progress.output = true;
             }
             "message_stop" => {

@@ -203,7 +203,9 @@ fn refuse_unsayable(request: &ChatRequest, drop: bool) -> Result<(), EncodeError
     let unknown = request.others.keys().find(|name| !ChatRequest::harmless(name));
     let unsayable = known.iter().find(|(_, given)| *given).map(|(name, _)| *name);
     match unsayable.or(unknown.map(String::as_str)) {
-        Some(name) => Err(refuse(name, format!("`{name}` is not supported by the model's provider"))),
+        Some(name) => {
+            Err(refuse(name, format!("`{name}` is not supported by the model's provider")))
+        }
         None => Ok(()),
     }
 }
@@ -223,7 +225,8 @@ fn sampling(
     // OpenAI's goes to 2.
     let temperature = request.temperature.map(|temperature| temperature.clamp(0.0, 1.0));
     let mut sampling = Sampling { temperature, top_p: request.top_p, top_k: request.top_k };
-    let refused = |name: &str, why: &str| refuse(name, format!("`{name}` is refused by this model{why}"));
+    let refused =
+        |name: &str, why: &str| refuse(name, format!("`{name}` is refused by this model{why}"));
     if generation.refuses_sampling() || thinks {
         let why = if thinks { " while it thinks" } else { "" };
         let given = [
@@ -237,9 +240,9 @@ fn sampling(
         sampling.temperature = None;
         sampling.top_k = None;
         // A model that thinks takes 0.95 to 1.
-        sampling.top_p = sampling.top_p.filter(|top_p| {
-            !generation.refuses_sampling() && (0.95..=1.0).contains(top_p)
-        });
+        sampling.top_p = sampling
+            .top_p
+            .filter(|top_p| !generation.refuses_sampling() && (0.95..=1.0).contains(top_p));
     } else if generation.takes_one_sampling()
         && sampling.temperature.is_some()
         && sampling.top_p.is_some()
@@ -263,7 +266,8 @@ fn thinking(
     let effort = asked.filter(|effort| !matches!(*effort, "none" | "minimal"));
     if let Some(thinking) = &request.thinking {
         let on = thinking.get("type").and_then(Value::as_str) != Some("disabled");
-        let effort = effort.filter(|_| generation.adapts()).and_then(|word| generation.effort(word));
+        let effort =
+            effort.filter(|_| generation.adapts()).and_then(|word| generation.effort(word));
         // Without its own blocks back, the vendor refuses to think on.
         let thinking = (!on || !lacks_thinking(request)).then(|| thinking.clone());
         return Ok((thinking, effort));
@@ -282,9 +286,14 @@ fn thinking(
     }
     let forced = matches!(
         request.tool_choice,
-        Some(ToolChoice::Required | ToolChoice::Function(_) | ToolChoice::Allowed { required: true, .. })
+        Some(
+            ToolChoice::Required
+                | ToolChoice::Function(_)
+                | ToolChoice::Allowed { required: true, .. }
+        )
     );
-    let budget = BUDGETS.iter().find(|(name, _)| *name == effort).map_or(8192, |(_, budget)| *budget);
+    let budget =
+        BUDGETS.iter().find(|(name, _)| *name == effort).map_or(8192, |(_, budget)| *budget);
     // Part of the tokens is for the answer; the vendor takes no budget below 1024.
     let budget = budget.min(max_tokens - max_tokens / 4);
     if budget < 1024 || forced || lacks_thinking(request) {
@@ -295,7 +304,11 @@ fn thinking(
 
 /// Tells whether the turn that is going on called tools without its signed thinking: clients may have dropped it.
 fn lacks_thinking(request: &ChatRequest) -> bool {
-    let turn = request.messages.iter().rev().take_while(|message| !matches!(message, Message::User { .. }));
+    let turn = request
+        .messages
+        .iter()
+        .rev()
+        .take_while(|message| !matches!(message, Message::User { .. }));
     let mut calls = turn.filter_map(|message| match message {
         Message::Assistant(message) if !message.tool_calls.is_empty() => Some(message),
         _ => None,
@@ -376,11 +389,15 @@ impl<'a> Turns<'a> {
         at: usize,
         message: &'a AssistantMessage,
     ) -> Result<Vec<Block<'a>>, EncodeError> {
-        let reasoning = message.reasoning.iter().filter_map(|block| match (&block.redacted, &block.signature) {
-            (Some(data), _) => Some(Block::RedactedThinking { data }),
-            (None, Some(signature)) => Some(Block::Thinking { thinking: &block.text, signature }),
-            // Another vendor's: without a signature it cannot be sent.
-            (None, None) => None,
+        let reasoning = message.reasoning.iter().filter_map(|block| {
+            match (&block.redacted, &block.signature) {
+                (Some(data), _) => Some(Block::RedactedThinking { data }),
+                (None, Some(signature)) => {
+                    Some(Block::Thinking { thinking: &block.text, signature })
+                }
+                // Another vendor's: without a signature it cannot be sent.
+                (None, None) => None,
+            }
         });
         let mut blocks: Vec<_> = reasoning.collect();
         blocks.extend(self.blocks(at, &message.content)?);
@@ -390,7 +407,10 @@ impl<'a> Turns<'a> {
         for call in &message.tool_calls {
             let input = serde_json::from_str::<&RawValue>(&call.arguments).ok();
             let input = input.filter(|input| input.get().starts_with('{')).ok_or_else(|| {
-                let message = format!("`messages[{at}]`: the arguments of `{}` are no JSON object", call.name);
+                let message = format!(
+                    "`messages[{at}]`: the arguments of `{}` are no JSON object",
+                    call.name
+                );
                 refuse("messages", message)
             })?;
             blocks.push(Block::ToolUse { id: &call.id, name: &call.name, input });
@@ -440,13 +460,18 @@ impl<'a> Turns<'a> {
         match source {
             Source::Data { media_type, data } if media_type.starts_with("text/") => {
                 let bytes = super::response::from_base64(data);
-                let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(|| {
-                    refuse("messages", format!("`messages[{at}]`: the file is no text in base64"))
-                })?;
+                let text =
+                    bytes.and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(|| {
+                        refuse(
+                            "messages",
+                            format!("`messages[{at}]`: the file is no text in base64"),
+                        )
+                    })?;
                 Ok(BlockSource::Text { media_type: "text/plain", data: text })
             }
             Source::Data { media_type, .. } if media_type != "application/pdf" => {
-                let message = format!("`messages[{at}]`: the model's provider takes PDF and text files only");
+                let message =
+                    format!("`messages[{at}]`: the model's provider takes PDF and text files only");
                 Err(refuse("messages", message))
             }
             other => Ok(self.source(other)),
@@ -511,7 +536,9 @@ fn tools(request: &ChatRequest) -> (Vec<Value>, Option<Value>) {
     });
     if let Some(options) = &request.web_search {
         let mut search = json!({"type": "web_search_20250305", "name": "web_search"});
-        if let Some(place) = options.pointer("/user_location/approximate").and_then(Value::as_object) {
+        if let Some(place) =
+            options.pointer("/user_location/approximate").and_then(Value::as_object)
+        {
             let mut place = place.clone();
             place.insert("type".into(), json!("approximate"));
             search["user_location"] = Value::Object(place);

@@ -69,7 +69,8 @@ impl WireUsage {
     /// Takes over what a later object of the same stream says: its numbers are cumulative.
     pub(super) fn update(&mut self, later: Self) {
         self.input_tokens = later.input_tokens.or(self.input_tokens);
-        self.cache_read_input_tokens = later.cache_read_input_tokens.or(self.cache_read_input_tokens);
+        self.cache_read_input_tokens =
+            later.cache_read_input_tokens.or(self.cache_read_input_tokens);
         self.cache_creation_input_tokens =
             later.cache_creation_input_tokens.or(self.cache_creation_input_tokens);
         self.output_tokens = later.output_tokens.or(self.output_tokens);
@@ -87,7 +88,9 @@ impl WireUsage {
             total_tokens: prompt.zip(self.output_tokens).map(|(prompt, output)| prompt + output),
             cached_tokens: cached,
             cache_write_tokens: written,
-            reasoning_tokens: self.output_tokens_details.and_then(|details| details.thinking_tokens),
+            reasoning_tokens: self
+                .output_tokens_details
+                .and_then(|details| details.thinking_tokens),
         }
     }
 

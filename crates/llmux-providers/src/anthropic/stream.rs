@@ -110,7 +110,11 @@ fn malformed(error: serde_json::Error) -> DecodeError {
 }
 
 impl State {
-    fn on_frame(&mut self, frame: &Frame<'_>, events: &mut Vec<ChatEvent>) -> Result<(), DecodeError> {
+    fn on_frame(
+        &mut self,
+        frame: &Frame<'_>,
+        events: &mut Vec<ChatEvent>,
+    ) -> Result<(), DecodeError> {
         let Some(data) = frame.data.as_deref().filter(|data| !data.trim_ascii().is_empty()) else {
             return Ok(());
         };
@@ -172,7 +176,11 @@ impl State {
                 if !text.is_empty() {
                     events.push(ChatEvent::Reasoning { choice: 0, text: text.clone() });
                 }
-                Block::Reasoning(Reasoning { text, signature: start.signature.filter(|text| !text.is_empty()), redacted: None })
+                Block::Reasoning(Reasoning {
+                    text,
+                    signature: start.signature.filter(|text| !text.is_empty()),
+                    redacted: None,
+                })
             }
             "redacted_thinking" => {
                 let data = start.data.as_ref().and_then(Value::as_str).map(str::to_owned);
@@ -217,7 +225,10 @@ impl State {
                 }
             }
             (Some("signature_delta"), Some((_, Block::Reasoning(block)))) => {
-                block.signature.get_or_insert_default().push_str(&delta.signature.unwrap_or_default());
+                block
+                    .signature
+                    .get_or_insert_default()
+                    .push_str(&delta.signature.unwrap_or_default());
             }
             (Some("input_json_delta"), Some((_, Block::Call(index, given)))) => {
                 let text = delta.partial_json.unwrap_or_default();
