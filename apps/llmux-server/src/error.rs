@@ -8,7 +8,7 @@ use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, RETR
 use http::{Response, StatusCode};
 use llmux_auth::Denied;
 use llmux_providers::openai::Rejection;
-use llmux_providers::{DecodeError, EncodeError, Invalid, StreamFailure};
+use llmux_providers::{DecodeError, EncodeError, Invalid, StreamFailure, anthropic};
 use llmux_types::{ErrorEnvelope, ErrorObject, FailureClass};
 use serde_json::Value;
 
@@ -137,9 +137,16 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "api_error", Some("internal_error"), message)
     }
 
-    /// Makes the response, without the headers that every response gets.
-    pub(crate) fn response(self) -> Response<Bytes> {
-        let ours = || Bytes::from(ErrorEnvelope { error: &self.error }.to_json());
+    /// Makes the response, without the headers that every response gets. `anthropic` says whose dialect the client
+    /// speaks.
+    pub(crate) fn response(self, anthropic: bool) -> Response<Bytes> {
+        let ours = || {
+            if anthropic {
+                Bytes::from(anthropic::error_body(self.status.as_u16(), &self.error))
+            } else {
+                Bytes::from(ErrorEnvelope { error: &self.error }.to_json())
+            }
+        };
         let body = self.verbatim.clone().unwrap_or_else(ours);
         let mut response = Response::new(body);
         *response.status_mut() = self.status;
@@ -221,8 +228,9 @@ impl Failed {
     }
 
     pub(crate) fn rejected(rejection: Box<Rejection>) -> Self {
-        let message = rejection.error.message.clone();
-        Self { rejection: Some(rejection.clone()), ..Self::new(rejection.class, message) }
+        let failed = Self::new(rejection.class, rejection.error.message.clone());
+        let retry_after = rejection.retry_after;
+        Self { rejection: Some(rejection), retry_after, ..failed }
     }
 
     /// Returns the error object for an event in a stream that has begun.

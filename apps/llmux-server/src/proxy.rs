@@ -15,7 +15,7 @@ use llmux_auth::Admitted;
 use llmux_providers::openai::{self, AnswerHead, Rejection, Relay, Translation};
 use llmux_providers::{
     ChatCodec, ClientStream, EmbeddingsCodec, EncodeError, Encoding, Endpoint, Invalid,
-    JsonRequest, MultipartRequest, Outgoing, RequestEdits, Summary, Target,
+    JsonRequest, MultipartRequest, Outgoing, RequestEdits, Summary, Target, anthropic,
 };
 use llmux_router::{Failure, NoRoute, Outcome, Step};
 use llmux_types::FailureClass;
@@ -37,6 +37,8 @@ use crate::upstream::UpstreamBody;
 const MAX_REPLY_BYTES: usize = 256 * 1024 * 1024;
 /// The largest error that is read, in bytes.
 const MAX_ERROR_BYTES: usize = 1024 * 1024;
+/// How long the text of an error may take.
+const ERROR_BODY_TIME: Duration = Duration::from_secs(5);
 /// The longest model name, in bytes.
 const MAX_MODEL_BYTES: usize = 256;
 
@@ -219,7 +221,10 @@ fn deadline(headers: &HeaderMap) -> Result<Option<Instant>, ApiError> {
     let timeout =
         seconds.or_else(|| humantime::parse_duration(text).ok()).filter(|time| !time.is_zero());
     let message = "`x-llmux-timeout` must be a duration such as 30s or 250ms.";
-    timeout.map(|time| Some(Instant::now() + time)).ok_or_else(|| ApiError::invalid(name, message))
+    // A time beyond what the clock can count is no limit.
+    timeout
+        .map(|time| Instant::now().checked_add(time))
+        .ok_or_else(|| ApiError::invalid(name, message))
 }
 
 /// Finds the deployments that may answer.
@@ -254,11 +259,18 @@ impl Call<'_> {
         let policy = &self.worker.gateway.retry;
         let mut tried = Vec::new();
         // What a vendor could not be told: the answer, if no other is left.
-        let mut unsaid = None;
+        let mut unsaid: Option<Unsaid> = None;
+        // How the last attempt failed.
+        let mut last: Option<Failed> = None;
         loop {
-            let attempt = match self.place(&tried).await {
-                Ok(attempt) => attempt,
-                Err(error) => return Err(unsaid.map_or(error, ApiError::from)),
+            let started = Instant::now();
+            let placed = self.place(&tried, last.is_none()).await;
+            exchange.waited += started.elapsed();
+            let attempt = match (placed, last.take(), unsaid.take()) {
+                (Ok(attempt), ..) => attempt,
+                (Err(_), Some(failed), _) => return Err(ApiError::from(failed)),
+                (Err(_), None, Some(unsaid)) => return Err(ApiError::from(unsaid)),
+                (Err(error), None, None) => return Err(error),
             };
             let prepared = match self.prepare(&attempt.deployment) {
                 Ok(prepared) => prepared,
@@ -307,6 +319,7 @@ impl Call<'_> {
             if self.is_over(Duration::ZERO) {
                 return Err(failed.into());
             }
+            last = Some(failed);
         }
     }
 
@@ -320,8 +333,8 @@ impl Call<'_> {
         self.resolved.excluded = all.filter(|&other| other != index).collect();
     }
 
-    /// Takes a place at a deployment; waits a little while all are full.
-    async fn place(&self, tried: &[usize]) -> Result<Attempt, ApiError> {
+    /// Takes a place at a deployment; with `patient` waits a little while all are full.
+    async fn place(&self, tried: &[usize], patient: bool) -> Result<Attempt, ApiError> {
         const STEP: Duration = Duration::from_millis(20);
         let give_up = Instant::now() + self.worker.gateway.settings.routing.retry_max_backoff;
         loop {
@@ -329,7 +342,9 @@ impl Call<'_> {
                 Ok(attempt) => return Ok(attempt),
                 Err(NoRoute::Excluded) => return Err(ApiError::unsupported_endpoint()),
                 Err(NoRoute::Busy) if self.is_over(STEP) => return Err(ApiError::deadline()),
-                Err(NoRoute::Busy) if Instant::now() >= give_up => return Err(ApiError::busy()),
+                Err(NoRoute::Busy) if !patient || Instant::now() >= give_up => {
+                    return Err(ApiError::busy());
+                }
                 Err(NoRoute::Busy) => tokio::time::sleep(STEP).await,
             }
         }
@@ -381,7 +396,7 @@ impl Call<'_> {
         let endpoint = self.ask.endpoint;
         // A vendor's own codec knows its streams better than their label does: Gemini also streams a JSON array.
         let knows_streams = matches!(prepared.way, Way::Chat(_)) || !answer.is("json");
-        if answer.is("text/event-stream") || (self.streams_json() && knows_streams) {
+        if answer.is("text/event-stream") || (self.must_stream() && knows_streams) {
             let stream = self.stream(&prepared, exchange);
             let settings = &self.worker.gateway.settings;
             let times = StreamTimes {
@@ -412,8 +427,17 @@ impl Call<'_> {
     }
 
     /// Tells whether the answer must be a stream of events, whatever its content type says.
-    const fn streams_json(&self) -> bool {
-        self.ask.stream && self.ask.endpoint.answers_json()
+    const fn must_stream(&self) -> bool {
+        self.ask.stream && self.ask.endpoint.streams_events()
+    }
+
+    /// Refuses a whole answer where a stream was asked for.
+    fn refuse_unstreamed(&self) -> Result<(), Box<Failed>> {
+        if self.must_stream() {
+            let message = "The provider did not answer with a stream.";
+            return Err(Box::new(Failed::new(FailureClass::Malformed, message)));
+        }
+        Ok(())
     }
 
     /// Says the request in the vendor's words.
@@ -443,7 +467,7 @@ impl Call<'_> {
                 let url = target.url(ask.endpoint).map_err(|_| Unsaid::Unsupported)?;
                 let (body, hide_usage) = ask.edited(model, ask_usage);
                 return Ok(Prepared {
-                    outgoing: Outgoing { url, headers: Vec::new(), body },
+                    outgoing: Outgoing { url, headers: target.dialect_headers(), body },
                     way,
                     hide_usage,
                     model: model.to_owned(),
@@ -495,6 +519,7 @@ impl Call<'_> {
                 let head = self.answer_head(exchange);
                 Box::new(Translation::new(codec.decoder(), head, ask.usage_asked()))
             }
+            _ if ask.endpoint.is_anthropic() => Box::new(anthropic::Relay::new(ask.model.as_str())),
             _ => Box::new(Relay::new(ask.endpoint, ask.model.as_str(), prepared.hide_usage)),
         }
     }
@@ -546,15 +571,17 @@ impl Call<'_> {
                 let written = openai::write_embeddings(&response, &self.ask.model, format);
                 (Bytes::from(written), summary)
             }
+            Way::Relay if self.ask.endpoint.is_anthropic() => {
+                let reply = anthropic::Reply::look(bytes).map_err(malformed)?;
+                self.refuse_unstreamed().map_err(|failed| *failed)?;
+                (reply.with_model(&self.ask.model), reply.summary().clone())
+            }
             Way::Relay => {
                 let reply = openai::Reply::look(bytes, self.ask.endpoint).map_err(malformed)?;
                 if let Some(rejection) = reply.rejection() {
                     return Err(Failed::rejected(Box::new(rejection)));
                 }
-                if self.streams_json() {
-                    let message = "The provider did not answer with a stream.";
-                    return Err(Failed::new(FailureClass::Malformed, message));
-                }
+                self.refuse_unstreamed().map_err(|failed| *failed)?;
                 (reply.with_model(&self.ask.model), reply.summary().clone())
             }
         };
@@ -671,6 +698,8 @@ async fn refusal(
     way: Way,
     until: Instant,
 ) -> Failed {
+    // The status says enough to go on with, should the text be slow.
+    let until = until.min(Instant::now() + ERROR_BODY_TIME);
     let read = tokio::time::timeout_at(until, collect(&mut body, MAX_ERROR_BYTES)).await;
     let bytes = read.ok().and_then(Result::ok).unwrap_or_default();
     let status = head.status.as_u16();
@@ -680,7 +709,8 @@ async fn refusal(
         Way::Embeddings(codec) => codec.rejection(status, bytes),
     };
     let mut failed = Failed::rejected(Box::new(rejection));
-    failed.retry_after = headers::retry_after(&head.headers, SystemTime::now());
+    let asked = headers::retry_after(&head.headers, SystemTime::now());
+    failed.retry_after = asked.or(failed.retry_after);
     failed.headers = headers;
     failed
 }

@@ -78,6 +78,8 @@ static ROUTES: &[Route] = &[
     proxied("/v1/audio/speech", Endpoint::AudioSpeech),
     proxied("/v1/audio/transcriptions", Endpoint::AudioTranscriptions),
     proxied("/v1/audio/translations", Endpoint::AudioTranslations),
+    proxied("/v1/messages", Endpoint::Messages),
+    proxied("/v1/messages/count_tokens", Endpoint::CountTokens),
     read("/v1/models", Role::Caller, Action::Models),
     read("/v1/models/{id}", Role::Caller, Action::Model),
     read("/health", Role::Public, Action::Health),
@@ -86,7 +88,7 @@ static ROUTES: &[Route] = &[
 ];
 
 /// Paths that clients and tools know and that are not built: they answer `unsupported_endpoint`.
-static NOT_BUILT: [&str; 3] = ["/v1/messages", "/v1/messages/count_tokens", "/metrics"];
+static NOT_BUILT: [&str; 1] = ["/metrics"];
 
 /// Where the management plane's paths begin.
 static MANAGEMENT: [&str; 14] = [
@@ -144,6 +146,7 @@ pub(crate) async fn handle(connection: Connection, request: Request<Incoming>) -
     let (head, mut body) = request.into_parts();
     let is_head = head.method == Method::HEAD;
     let path = Path::of(head.uri.path());
+    let anthropic = path.is_anthropic();
     let dispatch = dispatch(&connection, path, head, &mut body, &mut exchange);
     let (mut response, admitted) = match Guarded(Box::pin(dispatch)).await {
         Ok(answered) => answered,
@@ -152,7 +155,7 @@ pub(crate) async fn handle(connection: Connection, request: Request<Incoming>) -
             if error.status != StatusCode::REQUEST_TIMEOUT {
                 discard(body);
             }
-            (error.response().map(Reply::Whole), None)
+            (error.response(anthropic).map(Reply::Whole), None)
         }
     };
     if is_head {
@@ -375,6 +378,11 @@ impl Path {
             return false;
         }
         self.matches(route.path)
+    }
+
+    /// Tells whether the client of this path speaks Anthropic's dialect.
+    fn is_anthropic(&self) -> bool {
+        matches!(self.tail.as_str(), "/messages" | "/messages/count_tokens")
     }
 
     fn matches(&self, route: &str) -> bool {

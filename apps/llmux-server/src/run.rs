@@ -68,7 +68,7 @@ pub(crate) fn run(
     let loopback = settings.server.host.is_loopback();
     let plane = match (settings.auth.data_plane_needs_key, loopback) {
         (true, _) => Plane::Keyed,
-        (false, true) => Plane::OpenLoopback,
+        (false, true) => Plane::OpenLoopback { https: settings.server.tls.is_some() },
         (false, false) => {
             tracing::warn!(
                 "the data plane is open to everyone who can reach {}",

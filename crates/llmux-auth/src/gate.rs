@@ -13,7 +13,10 @@ pub enum Plane {
     Open,
     /// Anyone on this machine, but no web page: the `Host` must be a loopback name and the `Origin` absent or the
     /// same.
-    OpenLoopback,
+    OpenLoopback {
+        /// Whether it is served over TLS: the scheme of its own pages.
+        https: bool,
+    },
 }
 
 /// Who is calling.
@@ -101,8 +104,10 @@ impl Gate {
                 Some(key) if self.is_master(key) => Ok(Caller::Master),
                 Some(_) => Err(Denied::InvalidKey),
             },
-            Plane::OpenLoopback if !origin::is_local(host, origin) => Err(Denied::OriginNotAllowed),
-            Plane::Open | Plane::OpenLoopback => match key {
+            Plane::OpenLoopback { https } if !origin::is_local(https, host, origin) => {
+                Err(Denied::OriginNotAllowed)
+            }
+            Plane::Open | Plane::OpenLoopback { .. } => match key {
                 Some(key) if self.is_master(key) => Ok(Caller::Master),
                 _ => Ok(Caller::Anonymous),
             },
@@ -158,14 +163,14 @@ mod tests {
 
     #[test]
     fn an_open_plane_ignores_other_credentials() {
-        let gate = gate(Plane::OpenLoopback);
+        let gate = gate(Plane::OpenLoopback { https: false });
         let caller = gate.identify(Some("anything"), Some("localhost:8080"), None);
         assert_eq!(caller, Ok(Caller::Anonymous));
     }
 
     #[test]
     fn an_open_loopback_plane_refuses_web_pages() {
-        let gate = gate(Plane::OpenLoopback);
+        let gate = gate(Plane::OpenLoopback { https: false });
         let denied = gate.identify(None, Some("localhost:8080"), Some("https://evil.example"));
         assert_eq!(denied, Err(Denied::OriginNotAllowed));
         assert_eq!(gate.identify(None, Some("evil.example"), None), Err(Denied::OriginNotAllowed));

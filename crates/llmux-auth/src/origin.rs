@@ -3,14 +3,14 @@
 use std::net::IpAddr;
 
 /// Tells whether a request was addressed to a loopback name and comes from no web page, or from one that this very
-/// gateway served. `Host` stops DNS rebinding, `Origin` (RFC 6454) stops cross-site requests; `null` is an origin too.
-pub(crate) fn is_local(host: Option<&str>, origin: Option<&str>) -> bool {
+/// gateway served (`https` says how). `Host` stops DNS rebinding, `Origin` (RFC 6454) stops cross-site requests; `null` is an origin too.
+pub(crate) fn is_local(https: bool, host: Option<&str>, origin: Option<&str>) -> bool {
     let Some(host) = host else { return false };
     if !is_loopback_name(host_name(host)) {
         return false;
     }
     let Some(origin) = origin else { return true };
-    let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+    let authority = origin.strip_prefix(if https { "https://" } else { "http://" });
     authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
 }
 
@@ -44,7 +44,7 @@ mod tests {
         for host in
             ["localhost", "LOCALHOST:8080", "127.0.0.1:1", "127.9.9.9", "[::1]", "[::1]:8080"]
         {
-            assert!(is_local(Some(host), None), "{host}");
+            assert!(is_local(false, Some(host), None), "{host}");
         }
     }
 
@@ -60,25 +60,33 @@ mod tests {
             "::1",
             "0.0.0.0",
         ] {
-            assert!(!is_local(Some(host), None), "{host}");
+            assert!(!is_local(false, Some(host), None), "{host}");
         }
-        assert!(!is_local(None, None));
+        assert!(!is_local(false, None, None));
+    }
+
+    #[test]
+    fn the_scheme_belongs_to_the_origin() {
+        let host = Some("localhost");
+        assert!(is_local(true, host, Some("https://localhost")));
+        assert!(!is_local(true, host, Some("http://localhost")));
     }
 
     #[test]
     fn only_the_same_origin_is_local() {
         let host = Some("localhost:8080");
-        assert!(is_local(host, Some("http://localhost:8080")));
+        assert!(is_local(false, host, Some("http://localhost:8080")));
         for origin in [
             "null",
             "http://localhost:8081",
+            "https://localhost:8080",
             "http://localhost",
             "file://",
             "https://evil.example",
             "localhost:8080",
             "",
         ] {
-            assert!(!is_local(host, Some(origin)), "{origin}");
+            assert!(!is_local(false, host, Some(origin)), "{origin}");
         }
     }
 }

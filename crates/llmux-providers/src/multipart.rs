@@ -31,9 +31,16 @@ impl MultipartRequest {
             .ok_or_else(|| fault("the content type must be multipart/form-data with a boundary"))?;
         let delimiter = format!("--{boundary}");
         let finder = memmem::Finder::new(delimiter.as_bytes());
-        // A delimiter stands at the start of a line.
-        let starts: Vec<usize> =
-            finder.find_iter(&body).filter(|&at| at == 0 || body[..at].ends_with(b"\n")).collect();
+        // A delimiter has a line of its own; only white space may follow it (RFC 2046, 5.1.1).
+        let is_delimiter = |&at: &usize| {
+            let after = &body[at + delimiter.len()..];
+            let after = after.strip_prefix(b"--").unwrap_or(after);
+            let blank = after.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+            let rest = &after[blank..];
+            (at == 0 || body[..at].ends_with(b"\n"))
+                && (rest.is_empty() || rest.starts_with(b"\r\n"))
+        };
+        let starts: Vec<usize> = finder.find_iter(&body).filter(is_delimiter).collect();
         let first_delimiter = *starts.first().ok_or_else(|| fault("the body has no parts"))?;
 
         let mut found = Self {
@@ -52,9 +59,10 @@ impl MultipartRequest {
     }
 
     fn part(&mut self, body: &[u8], part: Range<usize>) -> Result<(), Invalid> {
-        let Some(head_length) = memmem::find(&body[part.clone()], b"\r\n\r\n") else {
-            return Ok(());
-        };
+        // Somebody more tolerant might read a field where we see none.
+        let message = "a part of the body has no head that ends with an empty line";
+        let head_length = memmem::find(&body[part.clone()], b"\r\n\r\n")
+            .ok_or_else(|| Invalid { param: None, message: message.into() })?;
         let head =
             String::from_utf8_lossy(&body[part.start..part.start + head_length]).into_owned();
         let value = part.start + head_length + 4

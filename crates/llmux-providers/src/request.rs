@@ -266,7 +266,9 @@ fn include_usage(raw: &RawValue) -> Result<bool, Invalid> {
 /// Refuses a request without the content that its endpoint is about.
 fn require_content(fields: &Fields<'_>, endpoint: Endpoint) -> Result<(), Invalid> {
     match endpoint {
-        Endpoint::ChatCompletions => match fields.messages {
+        Endpoint::ChatCompletions | Endpoint::Messages | Endpoint::CountTokens => match fields
+            .messages
+        {
             Some(Shape::Array) => Ok(()),
             Some(Shape::EmptyArray) => {
                 Err(Invalid::field("messages", "`messages` must not be empty"))

@@ -6,7 +6,7 @@ use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 
 use crate::vendor::{Dialect, Vendor};
 
-/// An endpoint of OpenAI's API.
+/// An endpoint of a client: OpenAI's, and Anthropic's Messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     /// `POST /chat/completions`
@@ -27,11 +27,15 @@ pub enum Endpoint {
     AudioTranscriptions,
     /// `POST /audio/translations`
     AudioTranslations,
+    /// Anthropic's `POST /messages`
+    Messages,
+    /// Anthropic's `POST /messages/count_tokens`
+    CountTokens,
 }
 
 impl Endpoint {
     /// All endpoints.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::ChatCompletions,
         Self::Completions,
         Self::Embeddings,
@@ -41,6 +45,8 @@ impl Endpoint {
         Self::AudioSpeech,
         Self::AudioTranscriptions,
         Self::AudioTranslations,
+        Self::Messages,
+        Self::CountTokens,
     ];
 
     /// Returns the path below the base URL, without a leading slash.
@@ -55,7 +61,19 @@ impl Endpoint {
             Self::AudioSpeech => "audio/speech",
             Self::AudioTranscriptions => "audio/transcriptions",
             Self::AudioTranslations => "audio/translations",
+            Self::Messages => "messages",
+            Self::CountTokens => "messages/count_tokens",
         }
+    }
+
+    /// Tells whether the client speaks Anthropic's dialect rather than OpenAI's.
+    pub const fn is_anthropic(self) -> bool {
+        matches!(self, Self::Messages | Self::CountTokens)
+    }
+
+    /// Tells whether a streamed answer is always one of events.
+    pub const fn streams_events(self) -> bool {
+        matches!(self, Self::ChatCompletions | Self::Completions | Self::Responses | Self::Messages)
     }
 
     /// Tells whether requests are `multipart/form-data` rather than JSON.
@@ -99,10 +117,11 @@ impl Target<'_> {
     /// # Errors
     /// [`Unsupported`] if the vendor has no such endpoint or speaks another dialect.
     pub fn url(&self, endpoint: Endpoint) -> Result<String, Unsupported> {
-        match self.vendor.dialect {
-            Dialect::OpenAi => Ok(format!("{}/{}", self.base_url, endpoint.path())),
-            Dialect::Azure => self.azure_url(endpoint),
-            Dialect::Anthropic | Dialect::Gemini => Err(Unsupported),
+        match (self.vendor.dialect, endpoint.is_anthropic()) {
+            (Dialect::OpenAi, false) => Ok(format!("{}/{}", self.base_url, endpoint.path())),
+            (Dialect::Azure, false) => self.azure_url(endpoint),
+            (Dialect::Anthropic, true) => Ok(format!("{}/v1/{}", self.base_url, endpoint.path())),
+            _ => Err(Unsupported),
         }
     }
 
@@ -138,6 +157,14 @@ impl Target<'_> {
                 push_segment(&mut base, self.model);
                 Ok(versioned(&base, version.unwrap_or(AZURE_VERSION)))
             }
+        }
+    }
+
+    /// Returns the headers that the vendor's dialect demands besides the credential.
+    pub fn dialect_headers(&self) -> Vec<(HeaderName, HeaderValue)> {
+        match self.vendor.dialect {
+            Dialect::Anthropic => vec![crate::anthropic::version_header()],
+            _ => Vec::new(),
         }
     }
 

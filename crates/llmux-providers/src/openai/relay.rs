@@ -1,7 +1,6 @@
 use bytes::{BufMut as _, Bytes, BytesMut};
 use llmux_types::{ErrorEnvelope, ErrorObject, Usage};
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -175,11 +174,7 @@ impl Events {
             return Ok(());
         }
         let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) else {
-            // JSON all the same? Then it is not ours to judge.
-            serde_json::from_slice::<IgnoredAny>(data).map_err(|_| StreamFailure::Malformed)?;
-            self.progress.output = true;
-            out.put_slice(frame.raw);
-            return Ok(());
+            return self.on_odd_event(frame, data, out);
         };
         self.note_usage(&chunk);
         if self.endpoint == Endpoint::Responses {
@@ -195,6 +190,28 @@ impl Events {
             return Ok(());
         }
         let names: Vec<_> = chunk.model.map(|raw| span(data, raw.get())).into_iter().collect();
+        self.forward(frame, data, &names, out);
+        Ok(())
+    }
+
+    /// Forwards an event that is JSON but not of the shape we know: members given twice, or a list.
+    fn on_odd_event(
+        &mut self,
+        frame: &Frame<'_>,
+        data: &[u8],
+        out: &mut BytesMut,
+    ) -> Result<(), StreamFailure> {
+        let value: Value = serde_json::from_slice(data).map_err(|_| StreamFailure::Malformed)?;
+        if value.get("error").is_some_and(|error| !error.is_null()) {
+            return Err(StreamFailure::Rejected(Box::new(Rejection::from_stream(&value))));
+        }
+        if let Some(reason) = value.pointer("/choices/0/finish_reason").and_then(Value::as_str) {
+            self.complete = true;
+            self.finish_reason = Some(reason.to_owned());
+        }
+        self.progress.output = true;
+        let names = members(data, |name| name == "model").unwrap_or_default();
+        let names: Vec<_> = names.into_iter().map(|member| member.value).collect();
         self.forward(frame, data, &names, out);
         Ok(())
     }

@@ -156,6 +156,16 @@ fn an_event_that_is_not_json_is_a_failure() {
 }
 
 #[test]
+fn members_given_twice_hide_nothing() {
+    let twice = r#"data: {"model":"up","model":"up","choices":[{"delta":{"content":"x"},"finish_reason":"stop"}]}"#;
+    let run = chat(&stream(&[twice, DONE], "\n\n"));
+    run.result.expect("whole");
+    assert!(!run.out.contains("up"), "{}", run.out);
+    let error = r#"data: {"model":"up","model":"up","error":{"message":"boom"}}"#;
+    assert!(matches!(chat(&stream(&[error], "\n\n")).result, Err(StreamFailure::Rejected(_))));
+}
+
+#[test]
 fn data_of_several_lines_is_one_event() {
     let run = chat(&stream(
         &[
