@@ -78,9 +78,11 @@ impl WireUsage {
     }
 
     pub(super) fn canonical(&self) -> Usage {
-        let cached = self.cache_read_input_tokens;
-        let written = self.cache_creation_input_tokens;
         let input = self.input_tokens;
+        // Old answers have no cache counts: there was no cache then.
+        let or_none = |count: Option<u64>| count.or(input.map(|_| 0));
+        let cached = or_none(self.cache_read_input_tokens);
+        let written = or_none(self.cache_creation_input_tokens);
         let prompt = input.map(|input| input + cached.unwrap_or(0) + written.unwrap_or(0));
         Usage {
             prompt_tokens: prompt,

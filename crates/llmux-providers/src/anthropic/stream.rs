@@ -33,7 +33,8 @@ struct State {
 
 #[derive(Debug)]
 enum Block {
-    Text,
+    /// Text, where it begins in characters, and what it cites.
+    Text(usize, Vec<Value>),
     Reasoning(Reasoning),
     /// A call, its number, and whether arguments have come.
     Call(u64, bool),
@@ -168,8 +169,9 @@ impl State {
     fn start(&mut self, index: u64, start: Start, events: &mut Vec<ChatEvent>) {
         let block = match start.kind.as_str() {
             "text" => {
+                let begin = self.text_length;
                 self.text(start.text.unwrap_or_default(), events);
-                Block::Text
+                Block::Text(begin, Vec::new())
             }
             "thinking" => {
                 let text = start.thinking.unwrap_or_default();
@@ -240,12 +242,8 @@ impl State {
             (Some("input_json_delta"), Some((_, Block::Structured))) => {
                 self.text(delta.partial_json.unwrap_or_default(), events);
             }
-            (Some("citations_delta"), _) => {
-                let citations: Vec<Value> = delta.citation.into_iter().collect();
-                let found: Vec<Value> = annotations(&citations, self.text_length, 0).collect();
-                if !found.is_empty() {
-                    events.push(ChatEvent::Annotations { choice: 0, annotations: found });
-                }
+            (Some("citations_delta"), Some((_, Block::Text(_, citations)))) => {
+                citations.extend(delta.citation);
             }
             _ => {}
         }
@@ -253,6 +251,13 @@ impl State {
 
     fn stop(&mut self, events: &mut Vec<ChatEvent>) {
         match self.block.take() {
+            Some((_, Block::Text(begin, citations))) => {
+                let found = annotations(&citations, begin, self.text_length - begin);
+                let annotations: Vec<Value> = found.collect();
+                if !annotations.is_empty() {
+                    events.push(ChatEvent::Annotations { choice: 0, annotations });
+                }
+            }
             Some((_, Block::Reasoning(block))) => {
                 events.push(ChatEvent::ReasoningEnd { choice: 0, block });
             }
