@@ -30,3 +30,8 @@ pub use request::{Invalid, JsonRequest, RequestEdits};
 pub use stream::{ClientStream, Progress, StreamFailure, Summary};
 pub use target::{Endpoint, Target, Unsupported};
 pub use vendor::{Dialect, StreamUsage, Vendor, vendor, vendors};
+
+/// Compiles the README's examples.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

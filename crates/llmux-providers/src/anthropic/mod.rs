@@ -14,6 +14,8 @@ mod relay;
 mod request;
 mod response;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
