@@ -1,5 +1,6 @@
 //! The LLMux gateway.
 
+mod ask;
 mod body;
 mod catalog;
 mod cli;

@@ -1,6 +1,5 @@
 //! A data-plane request, from the client's bytes to the answer.
 
-use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -14,15 +13,14 @@ use hyper::body::Incoming;
 use llmux_auth::Admitted;
 use llmux_providers::openai::{self, AnswerHead, Rejection, Relay, Translation};
 use llmux_providers::{
-    ChatCodec, ClientStream, EmbeddingsCodec, EncodeError, Encoding, Endpoint, Invalid,
-    JsonRequest, MultipartRequest, Outgoing, RequestEdits, Summary, Target, anthropic,
+    ChatCodec, ClientStream, EmbeddingsCodec, EncodeError, Encoding, Endpoint, Invalid, Outgoing,
+    Summary, Target, anthropic,
 };
 use llmux_router::{Failure, NoRoute, Outcome, Step};
 use llmux_types::FailureClass;
-use llmux_types::chat::ChatRequest;
-use llmux_types::embeddings::EmbeddingsRequest;
 use tokio::time::Instant;
 
+use crate::ask::Ask;
 use crate::body::{Events, Reply, StreamTimes, Through};
 use crate::catalog::{Attempt, Deployment, Resolved};
 use crate::collect::{CollectError, collect};
@@ -39,8 +37,6 @@ const MAX_REPLY_BYTES: usize = 256 * 1024 * 1024;
 const MAX_ERROR_BYTES: usize = 1024 * 1024;
 /// How long the text of an error may take.
 const ERROR_BODY_TIME: Duration = Duration::from_secs(5);
-/// The longest model name, in bytes.
-const MAX_MODEL_BYTES: usize = 256;
 
 /// Answers a call of `endpoint`. `path_model` is the model that stands in the path, if one does.
 pub(crate) async fn call(
@@ -97,134 +93,6 @@ async fn read_body(
     exchange.line.bytes_in = bytes.len();
     exchange.waited += started.elapsed();
     Ok(bytes)
-}
-
-/// What a client asks for.
-struct Ask {
-    endpoint: Endpoint,
-    headers: HeaderMap,
-    body: AskBody,
-    /// As the client spelled it: the name in its reply.
-    model: String,
-    stream: bool,
-    /// When the client stops waiting.
-    deadline: Option<Instant>,
-    /// The request in the canonical form, read when a vendor of another dialect is asked first.
-    chat: OnceLock<ChatRequest>,
-    embeddings: OnceLock<EmbeddingsRequest>,
-}
-
-enum AskBody {
-    Json(JsonRequest),
-    Multipart(MultipartRequest),
-}
-
-impl Ask {
-    fn look(
-        endpoint: Endpoint,
-        headers: HeaderMap,
-        path_model: Option<String>,
-        body: Bytes,
-        exchange: &mut Exchange,
-    ) -> Result<Self, ApiError> {
-        let (body, named, stream) = if endpoint.is_multipart() {
-            let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-            let request = MultipartRequest::look(body, content_type.unwrap_or_default())?;
-            let (named, stream) = (request.model().map(str::to_owned), request.stream());
-            (AskBody::Multipart(request), named, stream)
-        } else {
-            let request = JsonRequest::look(body, endpoint)?;
-            let (named, stream) = (request.model().map(str::to_owned), request.stream());
-            (AskBody::Json(request), named, stream)
-        };
-        let model = path_model
-            .or(named)
-            .ok_or_else(|| ApiError::invalid("model", "`model` is missing."))?;
-        check_model_name(&model)?;
-        exchange.line.stream = stream;
-        exchange.line.model = Some(model.clone());
-        let deadline = deadline(&headers)?;
-        Ok(Self {
-            endpoint,
-            headers,
-            body,
-            model,
-            stream,
-            deadline,
-            chat: OnceLock::new(),
-            embeddings: OnceLock::new(),
-        })
-    }
-
-    /// Returns the canonical chat request.
-    fn chat(&self) -> Result<&ChatRequest, Invalid> {
-        if let Some(request) = self.chat.get() {
-            return Ok(request);
-        }
-        let AskBody::Json(request) = &self.body else {
-            return Err(Invalid { param: None, message: "the request body must be JSON".into() });
-        };
-        let read = openai::read_request(request.body())?;
-        Ok(self.chat.get_or_init(|| read))
-    }
-
-    /// Returns the canonical embeddings request.
-    fn embeddings(&self) -> Result<&EmbeddingsRequest, EncodeError> {
-        if let Some(request) = self.embeddings.get() {
-            return Ok(request);
-        }
-        let AskBody::Json(request) = &self.body else {
-            let message = "the request body must be JSON".to_owned();
-            return Err(EncodeError { param: "input".to_owned(), message });
-        };
-        let read = openai::parse_embeddings(request.body())?;
-        Ok(self.embeddings.get_or_init(|| read))
-    }
-
-    /// Tells whether the client asked for the usage of its stream.
-    const fn usage_asked(&self) -> bool {
-        matches!(&self.body, AskBody::Json(request) if request.usage_asked())
-    }
-
-    /// Returns the body for an attempt, and whether usage was asked for on our own account.
-    fn edited(&self, model: &str, ask_usage: bool) -> (Bytes, bool) {
-        match &self.body {
-            AskBody::Json(request) => {
-                let edits = RequestEdits { model, ask_usage };
-                (request.edited(&edits), ask_usage && !request.usage_asked())
-            }
-            AskBody::Multipart(request) => (request.edited(model), false),
-        }
-    }
-}
-
-fn check_model_name(model: &str) -> Result<(), ApiError> {
-    let fault = if model.is_empty() {
-        "`model` must not be empty."
-    } else if model.len() > MAX_MODEL_BYTES {
-        "`model` must not be longer than 256 bytes."
-    } else if model.chars().any(char::is_control) {
-        "`model` must not have control characters."
-    } else {
-        return Ok(());
-    };
-    Err(ApiError::invalid("model", fault))
-}
-
-/// Reads `x-llmux-timeout`, such as `30s` or `250ms`; a bare number means seconds.
-fn deadline(headers: &HeaderMap) -> Result<Option<Instant>, ApiError> {
-    let name = "x-llmux-timeout";
-    let Some(value) = headers.get(name) else { return Ok(None) };
-    let text = value.to_str().unwrap_or_default().trim();
-    let seconds =
-        text.parse::<f64>().ok().and_then(|number| Duration::try_from_secs_f64(number).ok());
-    let timeout =
-        seconds.or_else(|| humantime::parse_duration(text).ok()).filter(|time| !time.is_zero());
-    let message = "`x-llmux-timeout` must be a duration such as 30s or 250ms.";
-    // A time beyond what the clock can count is no limit.
-    timeout
-        .map(|time| Instant::now().checked_add(time))
-        .ok_or_else(|| ApiError::invalid(name, message))
 }
 
 /// Finds the deployments that may answer.
@@ -713,39 +581,4 @@ async fn refusal(
     failed.retry_after = asked.or(failed.retry_after);
     failed.headers = headers;
     failed
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn model_names_are_bounded() {
-        for (name, fine) in [
-            ("gpt-4o".to_owned(), true),
-            ("a/b c".to_owned(), true),
-            ("x".repeat(256), true),
-            ("x".repeat(257), false),
-            ("a\nb".to_owned(), false),
-            (String::new(), false),
-        ] {
-            assert_eq!(check_model_name(&name).is_ok(), fine, "{name:?}");
-        }
-    }
-
-    #[test]
-    fn timeouts_are_durations() {
-        for (value, fine) in [
-            ("30s", true),
-            ("250ms", true),
-            ("2.5", true),
-            ("0", false),
-            ("-1", false),
-            ("soon", false),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert("x-llmux-timeout", HeaderValue::from_static(value));
-            assert_eq!(deadline(&headers).is_ok(), fine, "{value}");
-        }
-    }
 }

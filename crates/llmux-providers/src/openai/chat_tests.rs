@@ -1,6 +1,9 @@
+use llmux_types::Usage;
+use llmux_types::chat::{ChatResponse, Choice, FinishReason};
 use serde_json::json;
 
 use super::*;
+use crate::openai::{AnswerHead, write_response};
 
 fn read(body: &Value) -> Result<ChatRequest, Invalid> {
     read_request(body.to_string().as_bytes())

@@ -1,5 +1,6 @@
 //! OpenAI's dialect: what its replies, streams and errors mean, and how others' become its own.
 
+mod answer;
 mod chat;
 mod embeddings;
 mod rejection;
@@ -7,7 +8,8 @@ mod relay;
 mod reply;
 mod translation;
 
-pub use chat::{AnswerHead, read_request, write_response};
+pub use answer::{AnswerHead, write_response};
+pub use chat::read_request;
 pub use embeddings::{parse_embeddings, write_embeddings};
 pub use rejection::Rejection;
 pub use relay::Relay;

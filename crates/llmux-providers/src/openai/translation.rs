@@ -6,7 +6,8 @@ use llmux_types::{ErrorEnvelope, ErrorObject, Usage};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::chat::{AnswerCall, AnswerHead, AnswerImage, ThinkingBlock, WireUsage, finish_word};
+use super::answer::{AnswerCall, AnswerHead, AnswerImage, WireUsage, finish_word};
+use super::chat::{ExtraContent, ThinkingBlock};
 use crate::codec::ChatDecoder;
 use crate::stream::{ClientStream, Progress, StreamFailure, Summary};
 
@@ -65,7 +66,7 @@ struct Delta<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     images: Option<[AnswerImage; 1]>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    extra_content: Option<super::chat::ExtraContent>,
+    extra_content: Option<ExtraContent>,
 }
 
 impl Translation {
@@ -142,7 +143,7 @@ impl Translation {
                 choice
             }
             ChatEvent::Signature { choice, signature } => {
-                delta.extra_content = super::chat::ExtraContent::of(Some(signature));
+                delta.extra_content = ExtraContent::of(Some(signature));
                 choice
             }
             ChatEvent::Logprobs { choice, logprobs } => {
