@@ -256,23 +256,53 @@ async fn a_wrong_stream_flag_is_400() {
 }
 
 #[tokio::test]
-async fn models_of_vendors_without_a_codec_are_unsupported() {
+async fn endpoints_that_a_vendor_does_not_have_are_unsupported() {
     let vendor = Vendor::start().await;
     let mut providers = Vec::new();
-    for kind in ["anthropic", "gemini"] {
+    for kind in ["anthropic", "gemini", "openai"] {
         providers.push(json!({"name": kind, "type": kind, "api_key": "k", "base_url": vendor.url(kind), "models": [format!("{kind}-model")]}));
     }
     let gateway = Gateway::start(once(providers)).await;
-    for kind in ["anthropic", "gemini"] {
-        let response = gateway.chat(&ask(&format!("{kind}-model"))).await;
+    for (path, kind) in [
+        ("/v1/embeddings", "anthropic"),
+        ("/v1/responses", "anthropic"),
+        ("/v1/responses", "gemini"),
+        ("/v1/completions", "gemini"),
+    ] {
+        let body = json!({"model": format!("{kind}-model"), "input": "x", "prompt": "x"});
+        let response = gateway.post(path, body.to_string()).await;
         let error = response.error();
-        assert_eq!(
-            (response.status, error["code"].as_str()),
-            (400, Some("unsupported_endpoint")),
-            "{error}"
-        );
+        let told = (response.status, error["code"].as_str());
+        assert_eq!(told, (400, Some("unsupported_endpoint")), "{path} {kind}: {error}");
+    }
+    for kind in ["openai", "gemini"] {
+        let response =
+            gateway.post("/v1/messages", ask(&format!("{kind}-model")).to_string()).await;
+        let answer = response.json();
+        assert_eq!(response.status, 400, "{answer}");
+        assert_eq!(answer["type"], "error", "Anthropic's envelope: {answer}");
+        assert_eq!(answer["error"]["type"], "invalid_request_error");
     }
     assert_eq!(vendor.seen_in_all(), 0);
+}
+
+#[tokio::test]
+async fn parameters_without_a_counterpart_are_400_or_dropped() {
+    let vendor = Vendor::start().await;
+    let provider = json!({"name": "a", "type": "anthropic", "api_key": "k", "base_url": vendor.url("a"), "models": ["m"]});
+    let mut body = ask("m");
+    body["logit_bias"] = json!({"5": 1});
+    let gateway = Gateway::start(once(vec![provider.clone()])).await;
+    let response = gateway.chat(&body).await;
+    let error = response.error();
+    assert_eq!((response.status, error["param"].as_str()), (400, Some("logit_bias")), "{error}");
+    assert_eq!(vendor.seen_in_all(), 0);
+
+    let mut configuration = once(vec![provider]);
+    configuration["drop_params"] = json!(true);
+    let gateway = Gateway::start(configuration).await;
+    gateway.chat(&body).await;
+    assert!(vendor.only("a").json().get("logit_bias").is_none());
 }
 
 #[tokio::test]
