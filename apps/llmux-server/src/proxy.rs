@@ -13,8 +13,8 @@ use hyper::body::Incoming;
 use llmux_auth::Admitted;
 use llmux_providers::openai::{self, AnswerHead, Rejection, Relay, Translation};
 use llmux_providers::{
-    ChatCodec, ClientStream, EmbeddingsCodec, EncodeError, Encoding, Endpoint, Invalid, Outgoing,
-    Summary, Target, anthropic,
+    ChatCodec, ClientStream, Dialect, EmbeddingsCodec, EncodeError, Encoding, Endpoint, Invalid,
+    Outgoing, Summary, anthropic,
 };
 use llmux_router::{Failure, NoRoute, Outcome, Step};
 use llmux_types::FailureClass;
@@ -101,8 +101,7 @@ fn resolve(worker: &Worker, ask: &Ask) -> Result<Resolved, ApiError> {
     let mut resolved = found.ok_or_else(|| ApiError::model_not_found(&ask.model))?;
     let deployments = &resolved.route.deployments;
     let unable = |deployment: &Deployment| {
-        let model = deployment.upstream_model(&resolved.asked);
-        Way::to(deployment.target(model), ask.endpoint).is_none()
+        Way::to(deployment.provider.vendor.dialect, ask.endpoint).is_none()
     };
     let cannot: Vec<_> =
         (0..deployments.len()).filter(|&index| unable(&deployments[index])).collect();
@@ -313,14 +312,14 @@ impl Call<'_> {
         let ask = self.ask;
         let model = deployment.upstream_model(&self.resolved.asked);
         let target = deployment.target(model);
-        let way = Way::to(target, ask.endpoint).ok_or(Unsaid::Unsupported)?;
+        let way = Way::to(target.vendor.dialect, ask.endpoint).ok_or(Unsaid::Unsupported)?;
         let settings = &self.worker.gateway.settings;
-        let known = llmux_types::lookup(target.vendor.name, model);
-        let encoding = Encoding {
+        let encoding = || Encoding {
             base_url: target.base_url,
             model,
             drop_params: settings.drop_params,
-            max_output_tokens: known.and_then(|known| known.max_output_tokens),
+            max_output_tokens: llmux_types::lookup(target.vendor.name, model)
+                .and_then(|known| known.max_output_tokens),
         };
         let outgoing = match way {
             Way::Relay => {
@@ -341,8 +340,8 @@ impl Call<'_> {
                     model: model.to_owned(),
                 });
             }
-            Way::Chat(codec) => codec.encode(ask.chat()?, &encoding)?,
-            Way::Embeddings(codec) => codec.encode(ask.embeddings()?, &encoding)?,
+            Way::Chat(codec) => codec.encode(ask.chat()?, &encoding())?,
+            Way::Embeddings(codec) => codec.encode(ask.embeddings()?, &encoding())?,
         };
         Ok(Prepared { outgoing, way, hide_usage: false, model: model.to_owned() })
     }
@@ -468,11 +467,10 @@ enum Way {
 }
 
 impl Way {
-    fn to(target: Target<'_>, endpoint: Endpoint) -> Option<Self> {
-        if target.url(endpoint).is_ok() {
+    fn to(dialect: Dialect, endpoint: Endpoint) -> Option<Self> {
+        if dialect.has(endpoint) {
             return Some(Self::Relay);
         }
-        let dialect = target.vendor.dialect;
         match endpoint {
             Endpoint::ChatCompletions => dialect.chat_codec().map(Self::Chat),
             Endpoint::Embeddings => dialect.embeddings_codec().map(Self::Embeddings),

@@ -117,45 +117,44 @@ impl Target<'_> {
     /// # Errors
     /// [`Unsupported`] if the vendor has no such endpoint or speaks another dialect.
     pub fn url(&self, endpoint: Endpoint) -> Result<String, Unsupported> {
-        match (self.vendor.dialect, endpoint.is_anthropic()) {
-            (Dialect::OpenAi, false) => Ok(format!("{}/{}", self.base_url, endpoint.path())),
-            (Dialect::Azure, false) => self.azure_url(endpoint),
-            (Dialect::Anthropic, true) => Ok(format!("{}/v1/{}", self.base_url, endpoint.path())),
-            _ => Err(Unsupported),
+        if !self.vendor.dialect.has(endpoint) {
+            return Err(Unsupported);
         }
+        Ok(match self.vendor.dialect {
+            Dialect::OpenAi | Dialect::Gemini => format!("{}/{}", self.base_url, endpoint.path()),
+            Dialect::Azure => self.azure_url(endpoint),
+            Dialect::Anthropic => format!("{}/v1/{}", self.base_url, endpoint.path()),
+        })
     }
 
     /// Azure has three families of URLs, told apart by the end of the base URL: `/openai/v1` (its own API version),
     /// `/models` (Foundry's inference API) and the classic one with a deployment in the path.
-    fn azure_url(&self, endpoint: Endpoint) -> Result<String, Unsupported> {
-        if endpoint == Endpoint::Moderations {
-            return Err(Unsupported);
-        }
+    fn azure_url(&self, endpoint: Endpoint) -> String {
         let path = endpoint.path();
         let versioned = |base: &str, version: &str| format!("{base}/{path}?api-version={version}");
         if self.base_url.ends_with("/openai/v1") {
-            return Ok(match self.api_version {
+            return match self.api_version {
                 Some(version @ ("preview" | "latest")) => versioned(self.base_url, version),
                 _ => format!("{}/{path}", self.base_url),
-            });
+            };
         }
         if self.base_url.ends_with("/models") {
-            return Ok(versioned(self.base_url, self.api_version.unwrap_or("2024-05-01-preview")));
+            return versioned(self.base_url, self.api_version.unwrap_or("2024-05-01-preview"));
         }
         let root = self.base_url.strip_suffix("/openai").unwrap_or(self.base_url);
         match self.api_version {
-            Some("v1") => Ok(format!("{root}/openai/v1/{path}")),
+            Some("v1") => format!("{root}/openai/v1/{path}"),
             Some(version @ ("preview" | "latest")) => {
-                Ok(versioned(&format!("{root}/openai/v1"), version))
+                versioned(&format!("{root}/openai/v1"), version)
             }
             version if endpoint == Endpoint::Responses => {
                 let version = version.unwrap_or(AZURE_RESPONSES_VERSION);
-                Ok(versioned(&format!("{root}/openai"), version))
+                versioned(&format!("{root}/openai"), version)
             }
             version => {
                 let mut base = format!("{root}/openai/deployments/");
                 push_segment(&mut base, self.model);
-                Ok(versioned(&base, version.unwrap_or(AZURE_VERSION)))
+                versioned(&base, version.unwrap_or(AZURE_VERSION))
             }
         }
     }

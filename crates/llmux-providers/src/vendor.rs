@@ -3,6 +3,7 @@
 use crate::anthropic::Anthropic;
 use crate::codec::{ChatCodec, EmbeddingsCodec};
 use crate::gemini::Gemini;
+use crate::target::Endpoint;
 
 /// The wire format that a vendor's endpoints speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +19,16 @@ pub enum Dialect {
 }
 
 impl Dialect {
+    /// Tells whether vendors of this dialect have `endpoint` itself, in the client's own dialect.
+    pub const fn has(self, endpoint: Endpoint) -> bool {
+        match self {
+            Self::OpenAi => !endpoint.is_anthropic(),
+            Self::Azure => !endpoint.is_anthropic() && !matches!(endpoint, Endpoint::Moderations),
+            Self::Anthropic => endpoint.is_anthropic(),
+            Self::Gemini => false,
+        }
+    }
+
     /// Returns the codec for chat, where the dialect is not OpenAI's own.
     pub const fn chat_codec(self) -> Option<&'static dyn ChatCodec> {
         match self {
