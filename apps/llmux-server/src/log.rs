@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
 
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -11,6 +12,9 @@ use crate::config::{LogFormat, Logging};
 
 /// Lines that may wait for the writer. Over it lines are lost and counted: a stopped reader must not stop the gateway.
 const QUEUE: usize = 16 * 1024;
+
+/// How long the end of the process waits for whoever reads the log.
+const FLUSH_TIME: Duration = Duration::from_secs(2);
 
 enum Message {
     Line(Vec<u8>),
@@ -59,10 +63,16 @@ impl Log {
 
     /// Waits until all lines so far are written.
     pub(crate) fn flush(&self) {
+        let deadline = Instant::now() + FLUSH_TIME;
         let (done, wait) = sync_channel(1);
-        if self.queue.send(Message::Flush(done)).is_ok() {
-            let _ = wait.recv_timeout(std::time::Duration::from_secs(2));
+        // The queue may be full, and nobody may be reading: then the lines are lost.
+        while let Err(TrySendError::Full(_)) = self.queue.try_send(Message::Flush(done.clone())) {
+            if Instant::now() >= deadline {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
         }
+        let _ = wait.recv_timeout(deadline.saturating_duration_since(Instant::now()));
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use llmux_auth::{Gate, Plane};
 use llmux_types::Secret;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
@@ -55,6 +55,9 @@ pub(crate) fn run(
     announce: impl FnOnce(&Addresses),
 ) -> Result<(), RunError> {
     raise_file_limit();
+    let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // From here on no signal kills the process half way.
+    let signals = control.block_on(async { Signals::listen() })?;
     let _lock = lock_data_folder(&settings.data_dir)?;
     let log = Log::start(&settings.logging)?;
     for warning in std::mem::take(&mut settings.warnings) {
@@ -126,8 +129,7 @@ pub(crate) fn run(
     );
     announce(&addresses);
 
-    let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    control.block_on(until_the_end(&gateway, &phase, &connections, grace))?;
+    control.block_on(until_the_end(&gateway, &phase, &connections, grace, signals));
     for worker in workers {
         if worker.join().is_err() {
             tracing::error!("a worker thread panicked");
@@ -144,25 +146,45 @@ pub(crate) struct Addresses {
     pub(crate) admin: Option<SocketAddr>,
 }
 
+/// The signals that mean something to the process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for one that ends the process.
+    async fn end(&mut self) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => {
+                    tracing::warn!("SIGHUP: reloading is not available in this version; restart to apply changes");
+                }
+            }
+        }
+    }
+}
+
 /// Waits for a signal, then for what is open.
 async fn until_the_end(
     gateway: &Gateway,
     phase: &watch::Sender<Phase>,
     connections: &Busy,
     grace: Duration,
-) -> io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hangup.recv() => {
-                tracing::warn!("SIGHUP: reloading is not available in this version; restart to apply changes");
-            }
-        }
-    }
+    mut signals: Signals,
+) {
+    signals.end().await;
     tracing::info!(in_flight = gateway.in_flight(), "draining");
     gateway.drain();
     phase.send_replace(Phase::Draining);
@@ -176,11 +198,9 @@ async fn until_the_end(
         () = tokio::time::sleep(grace) => {
             tracing::warn!(in_flight = gateway.in_flight(), "shutdown_grace is over, requests are cut off");
         }
-        _ = terminate.recv() => tracing::warn!("second signal, requests are cut off"),
-        _ = interrupt.recv() => tracing::warn!("second signal, requests are cut off"),
+        () = signals.end() => tracing::warn!("second signal, requests are cut off"),
     }
     phase.send_replace(Phase::Stopped);
-    Ok(())
 }
 
 fn spawn_worker(

@@ -2,14 +2,16 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
@@ -21,6 +23,9 @@ use crate::timed_io::{Busy, IoTimeouts, TimedIo};
 /// Largest head of a request, and the buffer of a connection, in bytes. Without it one large body leaves a connection
 /// with hundreds of kilobytes.
 const BUFFER: usize = 64 * 1024;
+
+/// How long a connection that is opened during the end may be silent.
+const LATE_FIRST_BYTE: Duration = Duration::from_secs(1);
 
 /// What a running server is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,15 +95,17 @@ impl Server {
         let Some(acceptor) = &self.tls else {
             let mut phase = self.phase.clone();
             let running = *phase.borrow() == Phase::Running;
+            // Whoever connects during the end has something to ask, or is not waited for.
+            let first = if running { self.idle() } else { LATE_FIRST_BYTE };
             let version = tokio::select! {
-                version = tokio::time::timeout(self.idle(), http_version(&stream)) => version,
+                version = http_version(stream, first, read) => version,
                 // Nothing has come on it yet.
                 () = drain_begins(&mut phase), if running => return,
             };
             match version {
-                Ok(Ok(Version::Http1)) => self.http1(stream, peer).await,
-                Ok(Ok(Version::Http2)) => self.http2(stream, peer).await,
-                Ok(Err(_)) | Err(_) => {}
+                Some((Version::Http1, stream)) => self.http1(stream, peer).await,
+                Some((Version::Http2, stream)) => self.http2(stream, peer).await,
+                None => {}
             }
             return;
         };
@@ -131,7 +138,7 @@ impl Server {
 
     async fn http1<T>(&self, stream: T, peer: IpAddr)
     where
-        T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let busy = Busy::default();
         let io = TokioIo::new(TimedIo::new(stream, busy.clone(), self.timeouts()));
@@ -164,7 +171,7 @@ impl Server {
 
     async fn http2<T>(&self, stream: T, peer: IpAddr)
     where
-        T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let busy = Busy::default();
         // Frames come between requests, too: there are no heads to wait for.
@@ -178,6 +185,8 @@ impl Server {
         let mut phase = self.phase.clone();
         let serving = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
+            // Finds peers that have vanished.
+            .keep_alive_interval(Duration::from_secs(30))
             .max_concurrent_streams(250)
             .serve_connection(io, service);
         let mut serving = pin!(serving);
@@ -205,23 +214,86 @@ enum Version {
     Http2,
 }
 
-/// Looks at the first bytes of a connection: HTTP/2 without TLS begins with `PRI ` (RFC 9113, 3.4), and no method of
-/// HTTP/1.1 does.
-async fn http_version(stream: &TcpStream) -> io::Result<Version> {
-    const PREFACE: &[u8] = b"PRI ";
-    let mut begin = [0; PREFACE.len()];
-    loop {
-        let length = stream.peek(&mut begin).await?;
-        if length == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+/// The beginning of HTTP/2 without TLS (RFC 9113, 3.4); no method of HTTP/1.1 begins so.
+const PREFACE: &[u8] = b"PRI ";
+
+/// Reads the first bytes of a connection, and puts them back. `None` if it ends, or is silent for too long: `first` for
+/// its first byte, `rest` for the others.
+async fn http_version(
+    mut stream: TcpStream,
+    first: Duration,
+    rest: Duration,
+) -> Option<(Version, Rewound<TcpStream>)> {
+    let mut begin = Vec::with_capacity(PREFACE.len());
+    let mut limit = first;
+    let version = loop {
+        let mut byte = [0; PREFACE.len()];
+        let wanted = PREFACE.len() - begin.len();
+        let read = tokio::time::timeout(limit, stream.read(&mut byte[..wanted])).await.ok()?;
+        match read.ok()? {
+            0 => return None,
+            length => begin.extend_from_slice(&byte[..length]),
         }
-        if begin[..length] != PREFACE[..length] {
-            return Ok(Version::Http1);
+        if !PREFACE.starts_with(&begin) {
+            break Version::Http1;
         }
-        if length == PREFACE.len() {
-            return Ok(Version::Http2);
+        if begin.len() == PREFACE.len() {
+            break Version::Http2;
         }
-        // Hardly anybody sends the first four bytes one by one.
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        limit = rest;
+    };
+    Some((version, Rewound { begin, read: 0, stream }))
+}
+
+/// A stream whose first bytes are read again.
+struct Rewound<T> {
+    begin: Vec<u8>,
+    read: usize,
+    stream: T,
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Rewound<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.read < self.begin.len() {
+            let length = buffer.remaining().min(self.begin.len() - self.read);
+            buffer.put_slice(&self.begin[self.read..self.read + length]);
+            self.read += length;
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Rewound<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, buffers)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

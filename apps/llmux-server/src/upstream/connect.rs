@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{HOST, HeaderValue};
@@ -76,8 +77,9 @@ pub(super) enum Connection {
 pub(super) async fn connect(
     origin: &Origin,
     tls: &Arc<rustls::ClientConfig>,
+    timeout: Duration,
 ) -> Result<Connection, ConnectError> {
-    let tcp = connect_tcp(origin).await?;
+    let tcp = connect_tcp(origin, timeout).await?;
     // Without it Nagle's algorithm holds back the end of a request.
     tcp.set_nodelay(true)?;
     if !origin.https {
@@ -92,7 +94,7 @@ pub(super) async fn connect(
     }
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
-        .keep_alive_interval(std::time::Duration::from_secs(30))
+        .keep_alive_interval(Duration::from_secs(30))
         .adaptive_window(true)
         .handshake(io)
         .await?;
@@ -117,15 +119,23 @@ where
     Ok(Connection::Http1(sender))
 }
 
-async fn connect_tcp(origin: &Origin) -> Result<TcpStream, ConnectError> {
-    let mut last = None;
-    for address in tokio::net::lookup_host((origin.host.as_str(), origin.port)).await? {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = Some(error),
-        }
+/// Tries the addresses of a host in order. Each gets its share of what is left of the time, so that one that swallows
+/// packets does not hide the others.
+async fn connect_tcp(origin: &Origin, timeout: Duration) -> Result<TcpStream, ConnectError> {
+    let deadline = Instant::now() + timeout;
+    let addresses = tokio::net::lookup_host((origin.host.as_str(), origin.port)).await?;
+    let addresses: Vec<_> = addresses.collect();
+    let mut last = ConnectError::NoAddress;
+    for (tried, address) in addresses.iter().enumerate() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let share = left / u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
+        last = match tokio::time::timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => ConnectError::Io(error),
+            Err(_) => ConnectError::Timeout,
+        };
     }
-    Err(last.map_or(ConnectError::NoAddress, ConnectError::Io))
+    Err(last)
 }
 
 /// Makes the TLS settings for all vendors: the system's certificate authorities (`SSL_CERT_FILE` and `SSL_CERT_DIR`

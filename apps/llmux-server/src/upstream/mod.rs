@@ -5,7 +5,7 @@ mod connect;
 mod pool;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -17,6 +17,9 @@ use self::connect::{ConnectError, Connection};
 pub(crate) use self::connect::{Origin, tls_client_config};
 pub(crate) use self::pool::UpstreamBody;
 use self::pool::{Pools, Sender};
+
+/// A kept connection that fails within this time was dead before the request was written to it.
+const IDLE_DEATH: Duration = Duration::from_millis(100);
 
 /// Why a call got no answer.
 #[derive(Debug, thiserror::Error)]
@@ -66,17 +69,27 @@ impl Upstream {
                 None => (self.connect(origin, connect_timeout).await?, false),
             };
             let request = origin.addressed(request(), sender.is_http2());
+            let started = Instant::now();
             match sender.send(request).await {
                 Ok(response) => return Ok(self.pools.lease(origin, sender, response)),
-                // The vendor closed it while it lay idle. A fresh one will tell whether the vendor is there.
-                Err(error) if kept && is_dead_connection(&error) => trust_kept = false,
-                Err(error) => return Err(SendError::Broken(error)),
+                Err(mut error) => {
+                    let unsent = error.take_message().is_some();
+                    let error = error.into_error();
+                    // The vendor closed it while it lay idle. A fresh one will tell whether the vendor is there. A
+                    // connection that breaks later may have brought the request to work: that is for the retry policy.
+                    let died_idle =
+                        unsent || (is_dead_connection(&error) && started.elapsed() < IDLE_DEATH);
+                    if !(kept && died_idle) {
+                        return Err(SendError::Broken(error));
+                    }
+                    trust_kept = false;
+                }
             }
         }
     }
 
     async fn connect(&self, origin: &Arc<Origin>, timeout: Duration) -> Result<Sender, SendError> {
-        let connecting = connect::connect(origin, &self.tls);
+        let connecting = connect::connect(origin, &self.tls, timeout);
         let connection = tokio::time::timeout(timeout, connecting)
             .await
             .unwrap_or(Err(ConnectError::Timeout))

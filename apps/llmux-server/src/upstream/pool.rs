@@ -12,12 +12,14 @@ use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::{TrySendError, http1, http2};
 
 use super::connect::Origin;
 
 /// Vendors and the balancers before them close idle connections after a minute or more; we are first.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+/// How long a kept connection may take to be ready for the next request.
+const READY_TIMEOUT: Duration = Duration::from_millis(20);
 /// Streams on one HTTP/2 connection before another is opened; servers commonly allow 100.
 const STREAMS_PER_CONNECTION: usize = 100;
 /// How long an abandoned rest of a body may take to arrive, so that its connection can be kept.
@@ -52,13 +54,14 @@ impl Sender {
         matches!(self, Self::Http2 { .. })
     }
 
+    /// Sends a request; the error comes with the request if none of it was sent.
     pub(super) async fn send(
         &mut self,
         request: Request<Full<Bytes>>,
-    ) -> Result<Response<Incoming>, hyper::Error> {
+    ) -> Result<Response<Incoming>, TrySendError<Request<Full<Bytes>>>> {
         match self {
-            Self::Http1(sender) => sender.send_request(request).await,
-            Self::Http2 { sender, .. } => sender.send_request(request).await,
+            Self::Http1(sender) => sender.try_send_request(request).await,
+            Self::Http2 { sender, .. } => sender.try_send_request(request).await,
         }
     }
 }
@@ -66,7 +69,14 @@ impl Sender {
 #[derive(Default)]
 struct Pool {
     idle: Vec<(http1::SendRequest<Full<Bytes>>, Instant)>,
-    shared: Vec<(http2::SendRequest<Full<Bytes>>, Arc<AtomicUsize>)>,
+    shared: Vec<Shared>,
+}
+
+/// An HTTP/2 connection that several calls use at once.
+struct Shared {
+    sender: http2::SendRequest<Full<Bytes>>,
+    streams: Arc<AtomicUsize>,
+    used: Instant,
 }
 
 /// The pools of one worker.
@@ -85,16 +95,14 @@ impl Pools {
             let mut sender = {
                 let mut pools = self.lock();
                 let pool = pools.get_mut(origin)?;
-                pool.shared.retain(|(sender, _)| !sender.is_closed());
-                let shared = pool
-                    .shared
-                    .iter()
-                    .find(|(_, count)| count.load(Ordering::Relaxed) < STREAMS_PER_CONNECTION);
-                if let Some((sender, count)) = shared {
-                    return Some(Sender::Http2 {
-                        sender: sender.clone(),
-                        _place: Place::take(count),
-                    });
+                pool.shared.retain(|shared| !shared.sender.is_closed());
+                let has_place = |shared: &&mut Shared| {
+                    shared.streams.load(Ordering::Relaxed) < STREAMS_PER_CONNECTION
+                };
+                if let Some(shared) = pool.shared.iter_mut().find(has_place) {
+                    shared.used = Instant::now();
+                    let _place = Place::take(&shared.streams);
+                    return Some(Sender::Http2 { sender: shared.sender.clone(), _place });
                 }
                 let (sender, since) = pool.idle.pop()?;
                 if sender.is_closed() || since.elapsed() > IDLE_TIMEOUT {
@@ -102,8 +110,13 @@ impl Pools {
                 }
                 sender
             };
-            // A connection comes back with the last byte of its answer, a moment before it is ready again.
-            if sender.ready().await.is_ok() {
+            // A connection comes back with the last byte of its answer, a moment before it is ready again. One whose
+            // vendor answered before it had read the whole request may never be.
+            let ready = sender.is_ready()
+                || tokio::time::timeout(READY_TIMEOUT, sender.ready())
+                    .await
+                    .is_ok_and(|ready| ready.is_ok());
+            if ready {
                 return Some(Sender::Http1(sender));
             }
         }
@@ -115,11 +128,11 @@ impl Pools {
         origin: &Arc<Origin>,
         sender: http2::SendRequest<Full<Bytes>>,
     ) -> Sender {
-        let count = Arc::default();
-        let place = Place::take(&count);
-        let mut pools = self.lock();
-        pools.entry(Arc::clone(origin)).or_default().shared.push((sender.clone(), count));
-        Sender::Http2 { sender, _place: place }
+        let streams = Arc::default();
+        let _place = Place::take(&streams);
+        let shared = Shared { sender: sender.clone(), streams, used: Instant::now() };
+        self.lock().entry(Arc::clone(origin)).or_default().shared.push(shared);
+        Sender::Http2 { sender, _place }
     }
 
     /// Binds the connection to the body of the answer.
@@ -143,7 +156,11 @@ impl Pools {
         for pool in self.lock().values_mut() {
             pool.idle
                 .retain(|(sender, since)| !sender.is_closed() && since.elapsed() <= IDLE_TIMEOUT);
-            pool.shared.retain(|(sender, _)| !sender.is_closed());
+            pool.shared.retain(|shared| {
+                let idle = shared.streams.load(Ordering::Relaxed) == 0
+                    && shared.used.elapsed() > IDLE_TIMEOUT;
+                !idle && !shared.sender.is_closed()
+            });
         }
     }
 }
