@@ -132,6 +132,8 @@ impl State {
                 let id = message.and_then(|message| message.id);
                 let id = id.and_then(|id| serde_json::from_str(id.get()).ok()).unwrap_or_default();
                 events.push(ChatEvent::Start { id });
+                // Said at once, so that a stream which is cut off later has a price.
+                events.push(ChatEvent::Usage(self.usage.canonical()));
             }
             "content_block_start" => {
                 if let Some(block) = event.content_block {
