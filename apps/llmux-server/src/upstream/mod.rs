@@ -5,7 +5,7 @@ mod connect;
 mod pool;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -16,7 +16,10 @@ use llmux_types::FailureClass;
 use self::connect::{ConnectError, Connection};
 pub(crate) use self::connect::{Origin, tls_client_config};
 pub(crate) use self::pool::UpstreamBody;
-use self::pool::{Pools, Sender};
+use self::pool::{Pools, Sender, Unanswered};
+
+/// A kept connection that breaks within this time of sending was closed before the vendor read the request.
+const STALE: Duration = Duration::from_millis(100);
 
 /// Why a call got no answer.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +53,7 @@ impl Upstream {
     }
 
     /// Sends a request and waits for the head of its answer. `request` is called again if a kept connection turns out
-    /// to be dead before a byte was answered: that costs no attempt.
+    /// to have been dead before the request was sent: that costs no attempt.
     pub(crate) async fn send(
         &self,
         _admitted: &Admitted,
@@ -66,11 +69,18 @@ impl Upstream {
                 None => (self.connect(origin, connect_timeout).await?, false),
             };
             let request = origin.addressed(request(), sender.is_http2());
+            let sent = Instant::now();
             match sender.send(request).await {
                 Ok(response) => return Ok(self.pools.lease(origin, sender, response)),
-                // The vendor closed it while it lay idle. A fresh one will tell whether the vendor is there.
-                Err(error) if kept && is_dead_connection(&error) => trust_kept = false,
-                Err(error) => return Err(SendError::Broken(error)),
+                Err(Unanswered { error, unsent }) => {
+                    // The vendor closed it while it lay idle. A fresh one will tell whether the vendor is there.
+                    // Later, the vendor may have begun to work: the retry policy decides about that.
+                    let stale = sent.elapsed() < STALE && is_dead_connection(&error);
+                    if !(kept && (unsent || stale)) {
+                        return Err(SendError::Broken(error));
+                    }
+                    trust_kept = false;
+                }
             }
         }
     }
@@ -82,7 +92,7 @@ impl Upstream {
             .unwrap_or(Err(ConnectError::Timeout))
             .map_err(SendError::Connect)?;
         Ok(match connection {
-            Connection::Http1(sender) => Sender::Http1(sender),
+            Connection::Http1(own) => Sender::Http1(own),
             Connection::Http2(sender) => self.pools.share(origin, sender),
         })
     }
