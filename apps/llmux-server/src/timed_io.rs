@@ -72,8 +72,12 @@ pub(crate) struct TimedIo<T> {
     /// Kept armed for the earliest time that could matter, and only moved back when it fires: no timer is touched on a
     /// request's way.
     read_timer: Pin<Box<Sleep>>,
+    /// There while the last write or flush is blocked.
     write_timer: Option<Pin<Box<Sleep>>>,
 }
+
+/// Writes of up to this many bytes may be answers to pings, or pings, which do not keep an idle connection open.
+const PING_BYTES: usize = 64;
 
 impl<T> TimedIo<T> {
     pub(crate) fn new(io: T, busy: Busy, timeouts: IoTimeouts) -> Self {
@@ -92,7 +96,8 @@ impl<T> TimedIo<T> {
     /// Called when there is nothing to read: ready once that has lasted too long.
     fn poll_read_deadline(&mut self, context: &mut Context<'_>) -> Poll<()> {
         loop {
-            let deadline = if self.busy.is_busy() {
+            // Hyper is done with an answer, and so are we, while its last bytes still wait for the client.
+            let deadline = if self.busy.is_busy() || self.write_timer.is_some() {
                 self.waiting_since = None;
                 self.head_begun = None;
                 // Looked at again when it fires.
@@ -145,6 +150,15 @@ impl<T: AsyncRead + Unpin> AsyncRead for TimedIo<T> {
 }
 
 impl<T: AsyncWrite + Unpin> TimedIo<T> {
+    /// A client that takes what is left of an answer is not idle.
+    fn note_progress(&mut self, result: &Poll<io::Result<usize>>) {
+        if self.head_begun.is_none_or(|served| served != self.busy.served())
+            && matches!(result, Poll::Ready(Ok(bytes)) if *bytes > PING_BYTES)
+        {
+            self.waiting_since = None;
+        }
+    }
+
     /// Gives a write that is blocked a limited time.
     fn timed<R>(
         &mut self,
@@ -168,6 +182,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for TimedIo<T> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.io).poll_write(context, bytes);
+        self.note_progress(&result);
         self.timed(context, result)
     }
 
@@ -177,6 +192,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for TimedIo<T> {
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.io).poll_write_vectored(context, buffers);
+        self.note_progress(&result);
         self.timed(context, result)
     }
 

@@ -13,6 +13,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 
+use super::pool::Own;
+
 /// Scheme, host and port: what a connection leads to.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Origin {
@@ -70,7 +72,7 @@ pub(crate) enum ConnectError {
 }
 
 pub(super) enum Connection {
-    Http1(http1::SendRequest<Full<Bytes>>),
+    Http1(Own),
     Http2(http2::SendRequest<Full<Bytes>>),
 }
 
@@ -111,12 +113,12 @@ where
     TokioIo<T>: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
     let (sender, connection) = http1::Builder::new().handshake(io).await?;
-    tokio::spawn(async move {
+    let task = tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "upstream connection ended");
         }
     });
-    Ok(Connection::Http1(sender))
+    Ok(Connection::Http1(Own::new(sender, task.abort_handle())))
 }
 
 /// Tries the addresses of a host in order. Each gets its share of what is left of the time, so that one that swallows

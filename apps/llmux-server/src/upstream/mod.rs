@@ -16,10 +16,10 @@ use llmux_types::FailureClass;
 use self::connect::{ConnectError, Connection};
 pub(crate) use self::connect::{Origin, tls_client_config};
 pub(crate) use self::pool::UpstreamBody;
-use self::pool::{Pools, Sender};
+use self::pool::{Pools, Sender, Unanswered};
 
-/// A kept connection that fails within this time was dead before the request was written to it.
-const IDLE_DEATH: Duration = Duration::from_millis(100);
+/// A kept connection that breaks within this time of sending was closed before the vendor read the request.
+const STALE: Duration = Duration::from_millis(100);
 
 /// Why a call got no answer.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +53,7 @@ impl Upstream {
     }
 
     /// Sends a request and waits for the head of its answer. `request` is called again if a kept connection turns out
-    /// to be dead before a byte was answered: that costs no attempt.
+    /// to have been dead before the request was sent: that costs no attempt.
     pub(crate) async fn send(
         &self,
         _admitted: &Admitted,
@@ -69,17 +69,14 @@ impl Upstream {
                 None => (self.connect(origin, connect_timeout).await?, false),
             };
             let request = origin.addressed(request(), sender.is_http2());
-            let started = Instant::now();
+            let sent = Instant::now();
             match sender.send(request).await {
                 Ok(response) => return Ok(self.pools.lease(origin, sender, response)),
-                Err(mut error) => {
-                    let unsent = error.take_message().is_some();
-                    let error = error.into_error();
-                    // The vendor closed it while it lay idle. A fresh one will tell whether the vendor is there. A
-                    // connection that breaks later may have brought the request to work: that is for the retry policy.
-                    let died_idle =
-                        unsent || (is_dead_connection(&error) && started.elapsed() < IDLE_DEATH);
-                    if !(kept && died_idle) {
+                Err(Unanswered { error, unsent }) => {
+                    // The vendor closed it while it lay idle. A fresh one will tell whether the vendor is there.
+                    // Later, the vendor may have begun to work: the retry policy decides about that.
+                    let stale = sent.elapsed() < STALE && is_dead_connection(&error);
+                    if !(kept && (unsent || stale)) {
                         return Err(SendError::Broken(error));
                     }
                     trust_kept = false;
@@ -95,7 +92,7 @@ impl Upstream {
             .unwrap_or(Err(ConnectError::Timeout))
             .map_err(SendError::Connect)?;
         Ok(match connection {
-            Connection::Http1(sender) => Sender::Http1(sender),
+            Connection::Http1(own) => Sender::Http1(own),
             Connection::Http2(sender) => self.pools.share(origin, sender),
         })
     }

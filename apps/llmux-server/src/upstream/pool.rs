@@ -12,25 +12,64 @@ use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::client::conn::{http1, http2};
+use tokio::task::AbortHandle;
 
 use super::connect::Origin;
 
 /// Vendors and the balancers before them close idle connections after a minute or more; we are first.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
-/// How long a kept connection may take to be ready for the next request.
-const READY_TIMEOUT: Duration = Duration::from_millis(20);
 /// Streams on one HTTP/2 connection before another is opened; servers commonly allow 100.
 const STREAMS_PER_CONNECTION: usize = 100;
+/// How long a kept connection may take until it is ready for another request.
+const READY_TIMEOUT: Duration = Duration::from_millis(50);
 /// How long an abandoned rest of a body may take to arrive, so that its connection can be kept.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Something that a request can be sent with.
 pub(super) enum Sender {
     /// A connection of one's own.
-    Http1(http1::SendRequest<Full<Bytes>>),
+    Http1(Own),
     /// A place on a shared connection.
     Http2 { sender: http2::SendRequest<Full<Bytes>>, _place: Place },
+}
+
+/// A HTTP/1.1 connection, closed when this is dropped: its task would else finish a request that nobody waits for.
+pub(super) struct Own {
+    sender: http1::SendRequest<Full<Bytes>>,
+    connection: AbortHandle,
+}
+
+impl Own {
+    pub(super) const fn new(
+        sender: http1::SendRequest<Full<Bytes>>,
+        connection: AbortHandle,
+    ) -> Self {
+        Self { sender, connection }
+    }
+
+    /// Waits a moment until another request can be sent; false if that does not happen. A vendor that answers before
+    /// it has read the whole request may never read the rest.
+    async fn is_usable(&mut self) -> bool {
+        if self.sender.is_ready() {
+            return true;
+        }
+        let ready = tokio::time::timeout(READY_TIMEOUT, self.sender.ready()).await;
+        matches!(ready, Ok(Ok(())))
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+/// Why a request got no answer.
+pub(super) struct Unanswered {
+    pub(super) error: hyper::Error,
+    /// Whether no byte of it was sent.
+    pub(super) unsent: bool,
 }
 
 /// Counts a stream on a shared connection until it is dropped.
@@ -54,21 +93,24 @@ impl Sender {
         matches!(self, Self::Http2 { .. })
     }
 
-    /// Sends a request; the error comes with the request if none of it was sent.
     pub(super) async fn send(
         &mut self,
         request: Request<Full<Bytes>>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<Full<Bytes>>>> {
-        match self {
-            Self::Http1(sender) => sender.try_send_request(request).await,
+    ) -> Result<Response<Incoming>, Unanswered> {
+        let result = match self {
+            Self::Http1(own) => own.sender.try_send_request(request).await,
             Self::Http2 { sender, .. } => sender.try_send_request(request).await,
-        }
+        };
+        result.map_err(|mut error| {
+            let unsent = error.take_message().is_some();
+            Unanswered { error: error.into_error(), unsent }
+        })
     }
 }
 
 #[derive(Default)]
 struct Pool {
-    idle: Vec<(http1::SendRequest<Full<Bytes>>, Instant)>,
+    idle: Vec<(Own, Instant)>,
     shared: Vec<Shared>,
 }
 
@@ -92,7 +134,7 @@ impl Pools {
     /// Takes a kept connection that is alive, as far as anyone can tell.
     pub(super) async fn take(&self, origin: &Origin) -> Option<Sender> {
         loop {
-            let mut sender = {
+            let mut own = {
                 let mut pools = self.lock();
                 let pool = pools.get_mut(origin)?;
                 pool.shared.retain(|shared| !shared.sender.is_closed());
@@ -104,20 +146,15 @@ impl Pools {
                     let _place = Place::take(&shared.streams);
                     return Some(Sender::Http2 { sender: shared.sender.clone(), _place });
                 }
-                let (sender, since) = pool.idle.pop()?;
-                if sender.is_closed() || since.elapsed() > IDLE_TIMEOUT {
+                let (own, since) = pool.idle.pop()?;
+                if own.sender.is_closed() || since.elapsed() > IDLE_TIMEOUT {
                     continue;
                 }
-                sender
+                own
             };
-            // A connection comes back with the last byte of its answer, a moment before it is ready again. One whose
-            // vendor answered before it had read the whole request may never be.
-            let ready = sender.is_ready()
-                || tokio::time::timeout(READY_TIMEOUT, sender.ready())
-                    .await
-                    .is_ok_and(|ready| ready.is_ok());
-            if ready {
-                return Some(Sender::Http1(sender));
+            // A connection comes back with the last byte of its answer, a moment before it is ready again.
+            if own.is_usable().await {
+                return Some(Sender::Http1(own));
             }
         }
     }
@@ -155,7 +192,7 @@ impl Pools {
     pub(super) fn close_idle(&self) {
         for pool in self.lock().values_mut() {
             pool.idle
-                .retain(|(sender, since)| !sender.is_closed() && since.elapsed() <= IDLE_TIMEOUT);
+                .retain(|(own, since)| !own.sender.is_closed() && since.elapsed() <= IDLE_TIMEOUT);
             pool.shared.retain(|shared| {
                 let idle = shared.streams.load(Ordering::Relaxed) == 0
                     && shared.used.elapsed() > IDLE_TIMEOUT;
@@ -180,9 +217,9 @@ pub(crate) struct UpstreamBody {
 
 impl UpstreamBody {
     fn give_back(&mut self) {
-        if let Some(Lease { sender: Sender::Http1(sender), origin, pools }) = self.lease.take() {
+        if let Some(Lease { sender: Sender::Http1(own), origin, pools }) = self.lease.take() {
             let mut pools = pools.lock();
-            pools.entry(origin).or_default().idle.push((sender, Instant::now()));
+            pools.entry(origin).or_default().idle.push((own, Instant::now()));
         }
     }
 

@@ -5,6 +5,7 @@ mod auth;
 mod breaks;
 mod bytes;
 mod client;
+mod connections;
 mod errors;
 mod faults;
 mod fixtures;
