@@ -20,7 +20,11 @@ use tokio::time::{Instant, Sleep};
 use crate::catalog::Attempt;
 use crate::error::Failed;
 use crate::exchange::{Exchange, Outcome};
+use crate::stalled;
 use crate::upstream::UpstreamBody;
+
+/// How much of a whole answer is given out at once, in bytes: a client's progress is seen in these steps.
+const PIECE: usize = 256 * 1024;
 
 /// An answer before it is bound to its exchange.
 pub(crate) enum Reply {
@@ -40,11 +44,9 @@ pub(crate) struct Body {
 }
 
 impl Body {
-    pub(crate) const fn new(
-        reply: Reply,
-        exchange: Box<Exchange>,
-        admitted: Option<Admitted>,
-    ) -> Self {
+    pub(crate) fn new(reply: Reply, exchange: Box<Exchange>, admitted: Option<Admitted>) -> Self {
+        // A client may give no window for the very first byte.
+        stalled::offer();
         Self { reply, exchange, _admitted: admitted }
     }
 }
@@ -69,12 +71,14 @@ impl HttpBody for Body {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let Self { reply, exchange, .. } = self.get_mut();
+        stalled::taken();
         let bytes = match reply {
             Reply::Whole(bytes) => {
                 if exchange.line.outcome == Outcome::Cancelled {
                     exchange.line.outcome = Outcome::Ok;
                 }
-                Ok(std::mem::take(bytes)).map(|bytes| (!bytes.is_empty()).then_some(bytes))
+                let piece = bytes.split_to(bytes.len().min(PIECE));
+                Ok((!piece.is_empty()).then_some(piece))
             }
             Reply::Events(events) => Ok(ready!(events.poll_next(context, exchange))),
             Reply::Bytes(through) => ready!(through.poll_next(context, exchange)),
@@ -82,6 +86,7 @@ impl HttpBody for Body {
         Poll::Ready(match bytes {
             Ok(Some(bytes)) => {
                 exchange.line.bytes_out += bytes.len();
+                stalled::offer();
                 Some(Ok(Frame::data(bytes)))
             }
             Ok(None) => None,

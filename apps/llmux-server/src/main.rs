@@ -17,6 +17,7 @@ mod proxy;
 mod routes;
 mod run;
 mod serve;
+mod stalled;
 mod timed_io;
 mod upstream;
 

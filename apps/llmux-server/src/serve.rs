@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -18,6 +18,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::gateway::Worker;
 use crate::routes::{Connection, Port, handle};
+use crate::stalled;
 use crate::timed_io::{Busy, IoTimeouts, TimedIo};
 
 /// Largest head of a request, and the buffer of a connection, in bytes. Without it one large body leaves a connection
@@ -183,7 +184,8 @@ impl Server {
             async move { Ok::<_, std::convert::Infallible>(handle(connection, request).await) }
         });
         let mut phase = self.phase.clone();
-        let serving = http2::Builder::new(TokioExecutor::new())
+        let executor = stalled::Executor { limit: self.timeouts().write };
+        let serving = http2::Builder::new(executor)
             .timer(TokioTimer::new())
             // Finds peers that have vanished.
             .keep_alive_interval(Duration::from_secs(30))

@@ -290,3 +290,29 @@ async fn an_http2_client_that_leaves_one_stream_cancels_only_that() {
     let rest = second.collect().await.unwrap().to_bytes();
     assert!(items(&rest).last().unwrap().is_done(), "{rest:?}");
 }
+
+#[tokio::test]
+async fn an_http2_client_that_gives_no_window_is_left_after_the_write_timeout() {
+    let vendor = Vendor::start().await;
+    let mut configuration = once(vec![provider(&vendor, "m")]);
+    configuration["server"] = json!({"write_timeout": "500ms"});
+    let gateway = Gateway::start(configuration).await;
+    vendor.script("m", [Reply::stream(vec![megabyte(), Step::Hang])]);
+    let socket = TcpStream::connect(gateway.address).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(1000)
+        .handshake(TokioIo::new(socket))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let mut body = ask("m");
+    body["stream"] = json!(true);
+    let request = hyper::Request::post(format!("http://{}/v1/chat/completions", gateway.address))
+        .header("content-type", "application/json")
+        .body(Full::new(hyper::body::Bytes::from(body.to_string())))
+        .unwrap();
+    let response = sender.send_request(request).await.unwrap();
+    // Never read, and so no window given.
+    vendor.abandoned(1).await;
+    drop(response);
+}
