@@ -89,12 +89,12 @@ enum Block<'a> {
         data: &'a str,
     },
     ToolUse {
-        id: &'a str,
+        id: Cow<'a, str>,
         name: &'a str,
         input: &'a RawValue,
     },
     ToolResult {
-        tool_use_id: &'a str,
+        tool_use_id: Cow<'a, str>,
         #[serde(skip_serializing_if = "Vec::is_empty")]
         content: Vec<Self>,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -124,6 +124,7 @@ pub(super) fn encode(
     for (at, message) in request.messages.iter().enumerate() {
         turns.add(at, message)?;
     }
+    turns.begin()?;
     turns.trim_last();
     let uses_files = turns.uses_files;
 
@@ -381,7 +382,11 @@ impl<'a> Turns<'a> {
                 mark = cache_control.take().or(mark);
             }
         }
-        Ok(Block::ToolResult { tool_use_id: call_id, content: blocks, cache_control: mark })
+        Ok(Block::ToolResult {
+            tool_use_id: sayable_id(call_id),
+            content: blocks,
+            cache_control: mark,
+        })
     }
 
     fn assistant(
@@ -401,7 +406,7 @@ impl<'a> Turns<'a> {
         });
         let mut blocks: Vec<_> = reasoning.collect();
         blocks.extend(self.blocks(at, &message.content)?);
-        if let Some(text) = message.refusal.as_deref().filter(|text| !text.is_empty()) {
+        if let Some(text) = message.refusal.as_deref().filter(|text| !text.trim().is_empty()) {
             blocks.push(Block::Text { text: text.into(), cache_control: None });
         }
         for call in &message.tool_calls {
@@ -413,7 +418,7 @@ impl<'a> Turns<'a> {
                 );
                 refuse("messages", message)
             })?;
-            blocks.push(Block::ToolUse { id: &call.id, name: &call.name, input });
+            blocks.push(Block::ToolUse { id: sayable_id(&call.id), name: &call.name, input });
         }
         Ok(blocks)
     }
@@ -422,8 +427,8 @@ impl<'a> Turns<'a> {
         let mut blocks = Vec::with_capacity(parts.len());
         for part in parts {
             blocks.push(match part {
-                // The vendor refuses empty ones.
-                Part::Text { text, .. } if text.is_empty() => continue,
+                // The vendor refuses empty ones, and those of white space only.
+                Part::Text { text, .. } if text.trim().is_empty() => continue,
                 Part::Text { text, cache_control } => {
                     Block::Text { text: text.into(), cache_control: cache_control.as_ref() }
                 }
@@ -478,6 +483,23 @@ impl<'a> Turns<'a> {
         }
     }
 
+    /// A conversation must have a turn, and begin with the user's.
+    fn begin(&mut self) -> Result<(), EncodeError> {
+        if self.turns.is_empty() {
+            if self.system.is_empty() {
+                return Err(refuse("messages", "`messages` hold no content"));
+            }
+            // Instructions alone are what there is to answer.
+            let content = std::mem::take(&mut self.system);
+            self.turns.push(Turn { role: "user", content });
+        } else if self.turns[0].role != "user" {
+            // The vendor takes no turn without text that is seen.
+            let content = vec![Block::Text { text: ".".into(), cache_control: None }];
+            self.turns.insert(0, Turn { role: "user", content });
+        }
+        Ok(())
+    }
+
     /// The vendor refuses a last assistant message that ends in white space.
     fn trim_last(&mut self) {
         if let Some(turn) = self.turns.last_mut().filter(|turn| turn.role == "assistant")
@@ -486,6 +508,24 @@ impl<'a> Turns<'a> {
             *text = Cow::Owned(text.trim_end().to_owned());
         }
     }
+}
+
+/// Returns the id of a call as the vendor takes it: letters, digits, `_` and `-`. Other vendors' ids have more
+/// (`functions.add:0`); the same id always becomes the same one.
+fn sayable_id(id: &str) -> Cow<'_, str> {
+    let sayable = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    if id.bytes().all(sayable) {
+        return Cow::Borrowed(id);
+    }
+    let mut said = String::with_capacity(id.len() + 8);
+    for byte in id.bytes() {
+        if sayable(byte) {
+            said.push(char::from(byte));
+        } else {
+            said.push_str(&format!("-{byte:02x}"));
+        }
+    }
+    Cow::Owned(said)
 }
 
 /// Returns the tools and the choice among them.

@@ -51,6 +51,61 @@ fn system_messages_are_hoisted_and_roles_alternate() {
 }
 
 #[test]
+fn texts_without_anything_to_see_are_left_out() {
+    let body = encode(&json!({"messages": [
+        {"role": "system", "content": " "},
+        {"role": "user", "content": "go"},
+        {"role": "assistant", "content": " ", "refusal": "\n", "tool_calls": [
+            {"id": "a", "type": "function", "function": {"name": "f", "arguments": ""}},
+        ]},
+        {"role": "tool", "tool_call_id": "a", "content": "\n"},
+    ]}));
+    assert!(body.get("system").is_none());
+    assert_eq!(
+        body["messages"][1]["content"],
+        json!([{"type": "tool_use", "id": "a", "name": "f", "input": {}}])
+    );
+    assert_eq!(
+        body["messages"][2]["content"],
+        json!([{"type": "tool_result", "tool_use_id": "a"}])
+    );
+}
+
+#[test]
+fn a_conversation_begins_with_the_user() {
+    let said =
+        |role: &str, text: &str| json!({"role": role, "content": [{"type": "text", "text": text}]});
+    let body = encode(
+        &json!({"messages": [{"role": "assistant", "content": "Hello."}, {"role": "user", "content": "Hi."}]}),
+    );
+    let turns = json!([said("user", "."), said("assistant", "Hello."), said("user", "Hi.")]);
+    assert_eq!(body["messages"], turns);
+
+    let body = encode(
+        &json!({"messages": [{"role": "system", "content": "Sing."}, {"role": "user", "content": ""}]}),
+    );
+    assert_eq!(body["messages"], json!([said("user", "Sing.")]));
+    assert!(body.get("system").is_none());
+
+    let nothing = json!({"messages": [{"role": "user", "content": ""}]});
+    assert_eq!(refused("claude-sonnet-4-5", &nothing), "messages");
+}
+
+#[test]
+fn ids_of_other_vendors_become_ones_that_are_taken() {
+    let body = encode(&json!({"messages": [
+        {"role": "user", "content": "go"},
+        {"role": "assistant", "tool_calls": [
+            {"id": "functions.f:0", "type": "function", "function": {"name": "f", "arguments": ""}},
+        ]},
+        {"role": "tool", "tool_call_id": "functions.f:0", "content": "1"},
+    ]}));
+    let id = &body["messages"][1]["content"][0]["id"];
+    assert_eq!(id, "functions-2ef-3a0");
+    assert_eq!(&body["messages"][2]["content"][0]["tool_use_id"], id);
+}
+
+#[test]
 fn results_of_parallel_calls_are_one_turn_and_come_first() {
     let body = encode(&json!({"messages": [
         {"role": "user", "content": "go"},

@@ -98,9 +98,7 @@ pub(super) fn write<'a>(
     if messages.is_empty() {
         return Err(refuse("messages", "messages must not be empty"));
     }
-    // The current turn begins with what the user said last; signatures are checked from there on.
-    let is_user = |message: &Message| matches!(message, Message::User { .. });
-    let turn = messages.iter().rposition(is_user).unwrap_or_default();
+    let turn = current_turn(messages);
     let mut system = Vec::new();
     let mut turns = Turns::default();
     let mut calls = Calls::default();
@@ -127,6 +125,23 @@ pub(super) fn write<'a>(
         }
     }
     turns.finish(system, traits)
+}
+
+/// Finds where the current turn begins: with what the user said last. Signatures are checked from there on. What the
+/// user adds to the results of calls goes into one content with them, and begins no turn.
+fn current_turn(messages: &[Message]) -> usize {
+    let mut begin = 0;
+    let mut after_results = false;
+    for (position, message) in messages.iter().enumerate() {
+        match message {
+            Message::System { .. } => {}
+            Message::User { .. } if after_results => {}
+            Message::User { .. } => begin = position,
+            Message::Assistant(_) => after_results = false,
+            Message::Tool { .. } => after_results = true,
+        }
+    }
+    begin
 }
 
 /// The contents so far.

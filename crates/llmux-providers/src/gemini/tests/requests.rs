@@ -246,11 +246,25 @@ fn media_in_results_go_where_the_model_takes_them() {
 }
 
 #[test]
+fn what_a_user_adds_to_results_begins_no_turn() {
+    let messages = vec![
+        user("go"),
+        calls(vec![call("a", "f", "{}", None)]),
+        result("a", "1"),
+        user("This is the picture."),
+    ];
+    let found = contents(messages, NEW);
+    assert_eq!(found[1]["parts"][0]["thoughtSignature"], LOST);
+    assert_eq!(found[2]["parts"].as_array().map(Vec::len), Some(2));
+}
+
+#[test]
 fn only_the_first_call_of_each_step_of_the_current_turn_gets_the_stand_in_signature() {
     let messages = vec![
         user("old turn"),
         calls(vec![call("0", "f", "{}", None)]),
         result("0", "x"),
+        assistant("done"),
         user("current turn"),
         calls(vec![call("1", "f", "{}", None), call("2", "f", "{}", None)]),
         result("1", "x"),
@@ -268,13 +282,13 @@ fn only_the_first_call_of_each_step_of_the_current_turn_gets_the_stand_in_signat
     };
     let new = contents(messages.clone(), NEW);
     assert_eq!(signature(&new, 1, 0), None);
-    assert_eq!(signature(&new, 3, 0).as_deref(), Some(LOST));
-    assert_eq!(signature(&new, 3, 1), None);
-    assert_eq!(signature(&new, 5, 0).as_deref(), Some("real"));
-    assert_eq!(signature(&new, 7, 0).as_deref(), Some(LOST));
+    assert_eq!(signature(&new, 5, 0).as_deref(), Some(LOST));
+    assert_eq!(signature(&new, 5, 1), None);
+    assert_eq!(signature(&new, 7, 0).as_deref(), Some("real"));
+    assert_eq!(signature(&new, 9, 0).as_deref(), Some(LOST));
     let old = contents(messages, OLD);
-    assert_eq!(signature(&old, 3, 0), None);
-    assert_eq!(signature(&old, 5, 0).as_deref(), Some("real"));
+    assert_eq!(signature(&old, 5, 0), None);
+    assert_eq!(signature(&old, 7, 0).as_deref(), Some("real"));
 }
 
 #[test]
