@@ -15,4 +15,5 @@ mod replay;
 mod routing;
 mod sockets;
 mod streams;
+mod table;
 mod translation;
