@@ -13,6 +13,7 @@ use crate::bytes::{Item, items, span, splice, with_string, without_member};
 use crate::client::Response;
 use crate::harness::{Gateway, once};
 use crate::replay::{Seen, Vendor, is_event_stream};
+use crate::table;
 
 /// A recorded interaction.
 #[derive(Deserialize)]
@@ -25,6 +26,8 @@ pub(crate) struct Fixture {
     pub(crate) request: RecordedRequest,
     pub(crate) response: RecordedResponse,
     pub(crate) expect: Value,
+    /// What it has something of.
+    pub(crate) features: Vec<String>,
     /// What a client of OpenAI's dialect asks to get the answer of a vendor with another dialect.
     #[serde(default)]
     pub(crate) client_request: Value,
@@ -476,10 +479,10 @@ async fn recorded_interactions_pass_through_byte_for_byte() {
     ))
     .await;
     let exceptions = exceptions(include_str!("exceptions.txt"));
-    let (mut passed, mut complaints) = (0, Vec::new());
+    let (mut passed, mut complaints) = (Vec::new(), Vec::new());
     for fixture in fixtures() {
         match (check(fixture, &gateway, &vendor).await, exceptions.get(fixture.id.as_str())) {
-            (Ok(()), None) => passed += 1,
+            (Ok(()), None) => passed.push(fixture),
             (Ok(()), Some(_)) => {
                 complaints.push(format!("{}: is listed as an exception and passes", fixture.id))
             }
@@ -487,11 +490,12 @@ async fn recorded_interactions_pass_through_byte_for_byte() {
             (Err(reason), None) => complaints.push(format!("{}: {reason}", fixture.id)),
         }
     }
-    writeln!(std::io::stdout(), "fixtures: {passed} / {}", fixtures().len())
+    writeln!(std::io::stdout(), "fixtures: {} / {}", passed.len(), fixtures().len())
         .expect("stdout is open");
     for (id, reason) in &exceptions {
         writeln!(std::io::stdout(), "exception {id}: {reason}").expect("stdout is open");
         assert!(fixtures().iter().any(|fixture| fixture.id == *id), "{id} is no recording");
     }
     assert!(complaints.is_empty(), "{} complaints:\n{}", complaints.len(), complaints.join("\n"));
+    table::check("relayed", passed.into_iter());
 }

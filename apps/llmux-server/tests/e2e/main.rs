@@ -16,4 +16,5 @@ mod replay;
 mod routing;
 mod sockets;
 mod streams;
+mod table;
 mod translation;

@@ -10,6 +10,7 @@ use crate::client::Response;
 use crate::fixtures::{Fixture, exceptions, mapped, translated};
 use crate::harness::{Gateway, once};
 use crate::replay::Vendor;
+use crate::table;
 
 /// The body that asks for a recording, with our name for the model; `None` if OpenAI's dialect cannot ask for it.
 fn client_body(fixture: &Fixture) -> Option<Value> {
@@ -269,7 +270,7 @@ async fn recorded_answers_of_other_dialects_say_the_same_in_openais() {
     configuration["drop_params"] = json!(true);
     let gateway = Gateway::start(configuration).await;
     let exceptions = exceptions(include_str!("translation_exceptions.txt"));
-    let (mut passed, mut complaints) = (0, Vec::new());
+    let (mut passed, mut complaints) = (Vec::new(), Vec::new());
     for (fixture, body) in &asked {
         let result = if fixture.api == "embeddings" {
             check_embeddings(fixture, body, &gateway).await
@@ -277,7 +278,7 @@ async fn recorded_answers_of_other_dialects_say_the_same_in_openais() {
             check_chat(fixture, body.clone(), &gateway).await
         };
         match (result, exceptions.get(fixture.id.as_str())) {
-            (Ok(()), None) => passed += 1,
+            (Ok(()), None) => passed.push(*fixture),
             (Ok(()), Some(_)) => {
                 complaints.push(format!("{}: is listed as an exception and passes", fixture.id));
             }
@@ -285,8 +286,10 @@ async fn recorded_answers_of_other_dialects_say_the_same_in_openais() {
             (Err(reason), None) => complaints.push(format!("{}: {reason}", fixture.id)),
         }
     }
-    writeln!(std::io::stdout(), "translated: {passed} / {}", asked.len()).expect("stdout is open");
+    writeln!(std::io::stdout(), "translated: {} / {}", passed.len(), asked.len())
+        .expect("stdout is open");
     assert!(complaints.is_empty(), "{} complaints:\n{}", complaints.len(), complaints.join("\n"));
+    table::check("translated", passed.into_iter());
 }
 
 #[tokio::test]
@@ -314,6 +317,7 @@ async fn anthropics_own_dialect_passes_to_anthropic() {
     )
     .expect("stdout is open");
     assert!(complaints.is_empty(), "{} complaints:\n{}", complaints.len(), complaints.join("\n"));
+    table::check("native", native.into_iter());
 }
 
 async fn check_native(fixture: &Fixture, gateway: &Gateway, vendor: &Vendor) -> Result<(), String> {

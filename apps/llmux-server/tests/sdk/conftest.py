@@ -1,5 +1,6 @@
 """Runs the gateway and the mock vendor as programs and gives clients for them."""
 
+import contextlib
 import json
 import os
 import socket
@@ -94,6 +95,29 @@ def mock(tmp_path_factory):
     program.stop()
 
 
+def control(mock, route, body=None):
+    """Asks a control route of the mock, and returns its JSON if it has any."""
+    data = None if body is None else json.dumps(body).encode()
+    with urllib.request.urlopen(urllib.request.Request(f"{mock}/_mock/{route}", data=data), timeout=5) as reply:
+        text = reply.read()
+    return json.loads(text) if text else None
+
+
+@contextlib.contextmanager
+def scripted(mock, replies):
+    """Has the mock give these replies. Yields a function that lists what it received meanwhile."""
+    control(mock, "reset", {})
+    if replies:
+        control(mock, "script", replies)
+    received = []
+    try:
+        yield lambda: received
+    finally:
+        received.extend(control(mock, "received"))
+        # Replies that nobody took must not reach another test.
+        control(mock, "reset", {})
+
+
 @pytest.fixture(scope="session")
 def gateway(mock, tmp_path_factory):
     """The gateway's URL."""
@@ -108,6 +132,23 @@ def gateway(mock, tmp_path_factory):
             "base_url": mock,
             "api_version": "2024-10-21",
             "models": [{"name": "azure-model", "upstream": "deployment"}],
+        },
+        {
+            "name": "claude",
+            "type": "anthropic",
+            "api_key": "sk-ant",
+            "base_url": f"{mock}/claude",
+            "models": [{"name": "claude", "upstream": "claude-sonnet-4-5"}],
+        },
+        {
+            "name": "google",
+            "type": "gemini",
+            "api_key": "sk-google",
+            "base_url": f"{mock}/google",
+            "models": [
+                {"name": "gemini", "upstream": "gemini-3-pro-preview"},
+                {"name": "gemini-embedding", "upstream": "gemini-embedding-001"},
+            ],
         },
     ]
     for name, fault in FAULTS.items():

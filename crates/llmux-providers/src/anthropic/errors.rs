@@ -30,7 +30,8 @@ const fn kind(status: u16) -> &'static str {
         413 => "request_too_large",
         429 => "rate_limit_error",
         504 => "timeout_error",
-        529 => "overloaded_error",
+        // An overloaded vendor's 529 is 503 to clients.
+        503 | 529 => "overloaded_error",
         500..=599 => "api_error",
         _ => "invalid_request_error",
     }

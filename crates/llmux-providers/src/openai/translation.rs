@@ -1,5 +1,7 @@
 //! Streams of other dialects as OpenAI's chunks.
 
+use std::collections::BTreeMap;
+
 use bytes::{BufMut as _, Bytes, BytesMut};
 use llmux_types::chat::{ChatEvent, FinishReason};
 use llmux_types::{ErrorEnvelope, ErrorObject, Usage};
@@ -21,6 +23,8 @@ pub struct Translation {
     events: Vec<ChatEvent>,
     /// Answers whose first chunk, with the role, has been written.
     begun: Vec<u64>,
+    /// How many entries each list of each answer has had.
+    listed: BTreeMap<(u64, List), u64>,
     progress: Progress,
     usage: Option<Usage>,
     finish_reason: Option<Option<FinishReason>>,
@@ -58,15 +62,31 @@ struct Delta<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     reasoning_content: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    thinking_blocks: Option<[ThinkingBlock; 1]>,
+    thinking_blocks: Option<[Entry<ThinkingBlock>; 1]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_calls: Option<[AnswerCall<'a>; 1]>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    annotations: Option<&'a [Value]>,
+    annotations: Option<Vec<Entry<&'a Value>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    images: Option<[AnswerImage; 1]>,
+    images: Option<[Entry<AnswerImage>; 1]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     extra_content: Option<ExtraContent>,
+}
+
+/// A list in a delta whose entries clients put together by their `index`, as they do with `tool_calls`: OpenAI's own
+/// client cannot join lists without it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum List {
+    ThinkingBlocks,
+    Annotations,
+    Images,
+}
+
+#[derive(Serialize)]
+struct Entry<T> {
+    index: u64,
+    #[serde(flatten)]
+    item: T,
 }
 
 impl Translation {
@@ -78,10 +98,19 @@ impl Translation {
             include_usage,
             events: Vec::new(),
             begun: Vec::new(),
+            listed: BTreeMap::new(),
             progress: Progress::default(),
             usage: None,
             finish_reason: None,
         }
+    }
+
+    /// Numbers the next entry of a list.
+    fn entry<T>(&mut self, choice: u64, list: List, item: T) -> Entry<T> {
+        let count = self.listed.entry((choice, list)).or_default();
+        let index = *count;
+        *count += 1;
+        Entry { index, item }
     }
 
     fn drain(&mut self, out: &mut BytesMut) {
@@ -117,7 +146,7 @@ impl Translation {
             }
             ChatEvent::ReasoningEnd { choice, block } => {
                 let Some(block) = ThinkingBlock::of(block) else { return };
-                delta.thinking_blocks = Some([block]);
+                delta.thinking_blocks = Some([self.entry(*choice, List::ThinkingBlocks, block)]);
                 choice
             }
             ChatEvent::Refusal { choice, text } => {
@@ -135,11 +164,14 @@ impl Translation {
                 choice
             }
             ChatEvent::Image { choice, source } => {
-                delta.images = Some([AnswerImage::of(source)]);
+                let image = AnswerImage::of(source);
+                delta.images = Some([self.entry(*choice, List::Images, image)]);
                 choice
             }
             ChatEvent::Annotations { choice, annotations } => {
-                delta.annotations = Some(annotations);
+                let entries = annotations.iter();
+                let entries = entries.map(|item| self.entry(*choice, List::Annotations, item));
+                delta.annotations = Some(entries.collect());
                 choice
             }
             ChatEvent::Signature { choice, signature } => {
@@ -314,7 +346,7 @@ mod tests {
             [
                 json!({"role": "assistant", "content": ""}),
                 json!({"reasoning_content": "hm"}),
-                json!({"thinking_blocks": [{"type": "thinking", "thinking": "hm", "signature": "s"}]}),
+                json!({"thinking_blocks": [{"index": 0, "type": "thinking", "thinking": "hm", "signature": "s"}]}),
                 json!({"content": "é"}),
                 json!({"tool_calls": [{"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": ""}}]}),
                 json!({"tool_calls": [{"index": 0, "function": {"arguments": "{}"}}]}),
