@@ -144,7 +144,34 @@ impl Framer {
     }
 }
 
+impl Framer {
+    /// Ends a relayed stream: what is left goes to `on_frame`, and the blank line that a vendor may have forgotten after
+    /// it is written.
+    pub(crate) fn finish_into<E>(
+        &mut self,
+        out: &mut BytesMut,
+        on_frame: impl FnOnce(&Frame<'_>, &mut BytesMut) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.finish(|frame| {
+            let before = out.len();
+            on_frame(frame, out)?;
+            if out.len() > before && !frame.raw.ends_with(b"\n\n") {
+                out.put_slice(b"\n\n");
+            }
+            Ok(())
+        })
+    }
+}
+
 impl<'a> Frame<'a> {
+    /// Writes the LF of a last line that ends with a CR so far: it may still be on its way, and will find the stream
+    /// ended.
+    pub(crate) fn write_missing_lf(&self, out: &mut BytesMut) {
+        if self.raw.ends_with(b"\r") {
+            out.put_u8(b'\n');
+        }
+    }
+
     /// Writes the frame with other data, and everything else as it came where the data is one line.
     pub fn write_with_data(&self, data: &[u8], out: &mut BytesMut) {
         if let Some(range) = &self.data_range {

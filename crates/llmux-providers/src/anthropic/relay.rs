@@ -130,7 +130,7 @@ impl Events {
                     return Err(StreamFailure::Rejected(rejection));
                 }
                 out.put_slice(frame.raw);
-                end_line(frame, out);
+                frame.write_missing_lf(out);
                 return Err(StreamFailure::Told(rejection));
             }
             "message_delta" => {
@@ -147,7 +147,7 @@ impl Events {
             }
             "message_stop" => {
                 out.put_slice(frame.raw);
-                end_line(frame, out);
+                frame.write_missing_lf(out);
                 self.progress = Progress { output: true, ended: true };
                 return Ok(());
             }
@@ -190,13 +190,6 @@ impl Events {
     }
 }
 
-/// Writes the LF of a last line that ends with a CR so far: it may find the stream ended.
-fn end_line(frame: &Frame<'_>, out: &mut BytesMut) {
-    if frame.raw.ends_with(b"\r") {
-        out.put_u8(b'\n');
-    }
-}
-
 impl ClientStream for Relay {
     fn feed(&mut self, bytes: &[u8], out: &mut BytesMut) -> Result<(), StreamFailure> {
         let events = &mut self.events;
@@ -205,14 +198,7 @@ impl ClientStream for Relay {
 
     fn finish(&mut self, out: &mut BytesMut) -> Result<(), StreamFailure> {
         let events = &mut self.events;
-        self.framer.finish::<StreamFailure>(|frame| {
-            let before = out.len();
-            events.on_frame(frame, out)?;
-            if out.len() > before && !frame.raw.ends_with(b"\n\n") {
-                out.put_slice(b"\n\n");
-            }
-            Ok(())
-        })?;
+        self.framer.finish_into(out, |frame, out| events.on_frame(frame, out))?;
         if events.progress.ended { Ok(()) } else { Err(StreamFailure::Truncated) }
     }
 

@@ -92,14 +92,7 @@ impl ClientStream for Relay {
 
     fn finish(&mut self, out: &mut BytesMut) -> Result<(), StreamFailure> {
         let events = &mut self.events;
-        self.framer.finish::<StreamFailure>(|frame| {
-            let before = out.len();
-            events.on_frame(frame, out)?;
-            if out.len() > before && !frame.raw.ends_with(b"\n\n") {
-                out.put_slice(b"\n\n");
-            }
-            Ok(())
-        })?;
+        self.framer.finish_into(out, |frame, out| events.on_frame(frame, out))?;
         if events.progress.ended {
             return Ok(());
         }
@@ -168,7 +161,7 @@ impl Events {
         if data.trim_ascii() == b"[DONE]" {
             out.put_slice(frame.raw);
             if self.has_done_marker() {
-                complete_last_line(frame, out);
+                frame.write_missing_lf(out);
             }
             self.progress = Progress { output: true, ended: self.has_done_marker() };
             return Ok(());
@@ -278,7 +271,7 @@ impl Events {
                 return Err(StreamFailure::Rejected(rejection));
             }
             self.forward_response(frame, data, response, out);
-            complete_last_line(frame, out);
+            frame.write_missing_lf(out);
             return Err(StreamFailure::Told(rejection));
         }
         if matches!(kind, "response.completed" | "response.incomplete") {
@@ -333,13 +326,6 @@ impl Events {
             return;
         };
         frame.write_with_data(&renamed, out);
-    }
-}
-
-/// Writes the LF of a last line that ends with a CR so far: it may still be on its way, and will find the stream ended.
-fn complete_last_line(frame: &Frame<'_>, out: &mut BytesMut) {
-    if frame.raw.ends_with(b"\r") {
-        out.put_u8(b'\n');
     }
 }
 
