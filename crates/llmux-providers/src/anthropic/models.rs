@@ -42,6 +42,11 @@ impl Generation {
         self >= Self(4, 6)
     }
 
+    /// `thinking: {"type": "enabled", "budget_tokens": ..}` is refused.
+    pub(super) fn refuses_budgets(self) -> bool {
+        self >= Self(4, 7)
+    }
+
     /// Returns the nearest effort that the model takes.
     pub(super) fn effort(self, asked: &str) -> Option<&'static str> {
         Some(match asked {

@@ -265,21 +265,47 @@ fn thinking(
 ) -> Result<(Option<Value>, Option<&'static str>), EncodeError> {
     let asked = request.reasoning_effort.as_deref();
     let effort = asked.filter(|effort| !matches!(*effort, "none" | "minimal"));
+    let mut effort = effort;
     if let Some(thinking) = &request.thinking {
-        let on = thinking.get("type").and_then(Value::as_str) != Some("disabled");
-        let effort =
-            effort.filter(|_| generation.adapts()).and_then(|word| generation.effort(word));
-        // Without its own blocks back, the vendor refuses to think on.
-        let thinking = (!on || !lacks_thinking(request)).then(|| thinking.clone());
-        return Ok((thinking, effort));
+        let kind = thinking.get("type").and_then(Value::as_str);
+        let off = kind == Some("disabled");
+        let budget = thinking.get("budget_tokens").and_then(Value::as_u64);
+        let adapted = |effort: Option<&str>| {
+            effort.filter(|_| generation.adapts()).and_then(|word| generation.effort(word))
+        };
+        // As the client has it, where the model has these words.
+        let said = off
+            || match budget {
+                Some(_) => !generation.refuses_budgets(),
+                None => match kind {
+                    Some("enabled") => false,
+                    Some("adaptive") => generation.adapts(),
+                    _ => true,
+                },
+            };
+        if said {
+            // Without its own blocks back, the vendor refuses to think on.
+            let thinking = (off || !lacks_thinking(request)).then(|| thinking.clone());
+            return Ok((thinking, adapted(effort)));
+        }
+        if generation.adapts() {
+            let mut adaptive = json!({"type": "adaptive"});
+            if let Some(display) = thinking.get("display") {
+                adaptive["display"] = display.clone();
+            }
+            let effort = effort.or(budget.map(effort_of));
+            return Ok(((!lacks_thinking(request)).then_some(adaptive), adapted(effort)));
+        }
+        effort = effort.or(Some("medium"));
     }
     let Some(effort) = effort else { return Ok((None, None)) };
     let Some(word) = generation.effort(effort) else {
         return Err(refuse("reasoning_effort", format!("`{effort}` is no effort that is known")));
     };
     if !generation.thinks() {
-        let message = "`reasoning_effort` is not supported by this model";
-        return if drop { Ok((None, None)) } else { Err(refuse("reasoning_effort", message)) };
+        let name = if request.thinking.is_some() { "thinking" } else { "reasoning_effort" };
+        let message = format!("`{name}` is not supported by this model");
+        return if drop { Ok((None, None)) } else { Err(refuse(name, message)) };
     }
     if generation.adapts() {
         let thinking = (!lacks_thinking(request)).then(|| json!({"type": "adaptive"}));
@@ -301,6 +327,15 @@ fn thinking(
         return Ok((None, None));
     }
     Ok((Some(json!({"type": "enabled", "budget_tokens": budget})), None))
+}
+
+/// Returns the effort that a budget of tokens stands for.
+const fn effort_of(budget: u64) -> &'static str {
+    match budget {
+        0..=4096 => "low",
+        4097..=16_384 => "medium",
+        _ => "high",
+    }
 }
 
 /// Tells whether the turn that is going on called tools without its signed thinking: clients may have dropped it.

@@ -322,3 +322,32 @@ fn the_limit_of_output_is_the_models_own_unless_asked() {
     assert_eq!(limit("claude-next", None), 64_000);
     assert_eq!(limit("claude-next", Some(7)), 7);
 }
+
+#[test]
+fn thinking_in_words_that_a_model_does_not_have_is_said_in_its_own() {
+    let thinking = |model: &str, thinking: Value| {
+        let body = json!({"messages": [{"role": "user", "content": "go"}], "thinking": thinking});
+        let body = encode_for(model, &body, false).expect("sayable");
+        (body["thinking"].clone(), body["output_config"]["effort"].clone())
+    };
+    let budget = json!({"type": "enabled", "budget_tokens": 20_000});
+    let adaptive = json!({"type": "adaptive"});
+    let bare = json!({"type": "enabled"});
+    let off = json!({"type": "disabled"});
+    for (model, asked, said, effort) in [
+        ("claude-opus-4-8", &budget, &adaptive, json!("high")),
+        ("claude-opus-4-8", &bare, &adaptive, Value::Null),
+        ("claude-opus-4-8", &off, &off, Value::Null),
+        ("claude-opus-4-6", &budget, &budget, Value::Null),
+        ("claude-opus-4-6", &bare, &adaptive, Value::Null),
+        ("claude-sonnet-4-5", &budget, &budget, Value::Null),
+        (
+            "claude-sonnet-4-5",
+            &bare,
+            &json!({"type": "enabled", "budget_tokens": 8192}),
+            Value::Null,
+        ),
+    ] {
+        assert_eq!(thinking(model, asked.clone()), (said.clone(), effort), "{model} {asked}");
+    }
+}
