@@ -58,6 +58,10 @@ fn classify(status: u16, error: &ErrorObject) -> FailureClass {
         409 | 425 => FailureClass::Server,
         429 if says("insufficient_quota") => FailureClass::Credential,
         429 => FailureClass::RateLimited,
+        // Anthropic's words for an account without money; its status says that the request is at fault.
+        400 if error.message.starts_with("Your credit balance is too low") => {
+            FailureClass::Credential
+        }
         400..=499 => FailureClass::Request,
         503 | 529 => FailureClass::Overloaded,
         500..=599 => FailureClass::Server,
@@ -251,6 +255,8 @@ mod tests {
         }
         let quota = r#"{"error":{"message":"m","type":"insufficient_quota","param":null,"code":"insufficient_quota"}}"#;
         assert_eq!(reject(429, quota).class, FailureClass::Credential);
+        let balance = r#"{"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is too low to access the Anthropic API."}}"#;
+        assert_eq!(reject(400, balance).class, FailureClass::Credential);
     }
 
     #[test]
