@@ -1,12 +1,14 @@
 //! LLM vendors without any I/O: where a call goes, what is edited on the way, and what a reply means.
 //!
-//! Bytes in, bytes and facts out; the caller owns sockets, clocks and logs. So far the crate relays OpenAI's dialect
-//! to vendors that speak it:
+//! Bytes in, bytes and facts out; the caller owns sockets, clocks and logs.
 //!
 //! - [`vendor`] finds a vendor in the built-in table, [`Target`] says where one call goes.
-//! - [`JsonRequest`] and [`MultipartRequest`] look at a client's body without parsing all of it and make the few
-//!   edits that an attempt needs.
-//! - [`openai::Reply`] and [`openai::Relay`] read usage, finish reason and errors beside the bytes that pass through.
+//! - Where client and vendor speak one dialect, bytes are relayed: [`JsonRequest`] and [`MultipartRequest`] look at a
+//!   client's body without parsing all of it and make the few edits that an attempt needs; [`openai::Reply`],
+//!   [`openai::Relay`] and their namesakes in [`anthropic`] read usage, finish reason and errors beside the bytes.
+//! - Where they do not, [`openai::read_request`] reads the client's request into the canonical chat, a [`ChatCodec`] says it
+//!   in the vendor's words and reads the answer, [`openai::write_response`] and [`openai::Translation`] write it for the
+//!   client.
 //! - [`openai::Rejection`] explains a failed call.
 #![forbid(unsafe_code)]
 

@@ -208,7 +208,7 @@ impl Target<'_> {
 }
 
 /// Appends `text` as one percent-encoded path segment (RFC 3986: all but unreserved characters are encoded).
-fn push_segment(url: &mut String, text: &str) {
+pub(crate) fn push_segment(url: &mut String, text: &str) {
     for &byte in text.as_bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
             url.push(char::from(byte));

@@ -30,6 +30,7 @@ use llmux_types::chat::{ChatRequest, ChatResponse};
 
 use crate::codec::{ChatCodec, ChatDecoder, DecodeError, EncodeError, Encoding, Outgoing};
 use crate::openai::Rejection;
+use crate::target::push_segment;
 
 /// Gemini's dialect, for chat and for embeddings.
 #[derive(Clone, Copy, Debug, Default)]
@@ -76,17 +77,6 @@ fn outgoing(encoding: &Encoding<'_>, method: &str, body: Vec<u8>) -> Outgoing {
 /// Returns the model's name without the collection that the vendor's lists write before it.
 fn bare(model: &str) -> &str {
     model.strip_prefix("models/").unwrap_or(model)
-}
-
-/// Appends `text` as one segment of a path.
-fn push_segment(url: &mut String, text: &str) {
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            url.push(char::from(byte));
-        } else {
-            url.push_str(&format!("%{byte:02X}"));
-        }
-    }
 }
 
 /// Makes an [`EncodeError`].
