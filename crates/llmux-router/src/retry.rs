@@ -11,11 +11,26 @@ pub struct Failure {
     pub retry_after: Option<Duration>,
 }
 
+/// What is left that this request has not tried.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Left {
+    /// Whether another deployment of the same model could take it; see [`Router::has_untried`].
+    ///
+    /// [`Router::has_untried`]: crate::Router::has_untried
+    pub deployments: bool,
+    /// Whether a fallback model for this kind of failure is left; see [`Fallbacks::next`].
+    ///
+    /// [`Fallbacks::next`]: crate::Fallbacks::next
+    pub models: bool,
+}
+
 /// What follows a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Ask the router again at once; another deployment is left.
     Elsewhere,
+    /// Go on with the next fallback model at once.
+    NextModel,
     /// Wait, then ask the router again.
     Again {
         /// How long to wait.
@@ -28,7 +43,7 @@ pub enum Step {
 /// When and how often a failed request is tried again.
 #[derive(Clone, Debug)]
 pub struct RetryPolicy {
-    /// Further attempts after the first.
+    /// Further attempts after the first, over all models of a request together.
     pub count: u32,
     /// The first wait; doubles with each attempt.
     pub backoff: Duration,
@@ -36,25 +51,32 @@ pub struct RetryPolicy {
     pub max_backoff: Duration,
     /// Share of the wait, 0 to 1, by which chance lengthens or shortens it.
     pub jitter: f64,
-    /// Whether other deployments may be tried.
+    /// Whether other deployments and other models may be tried.
     pub fallback: bool,
 }
 
 impl RetryPolicy {
-    /// Decides what follows the failure of attempt number `attempts` (the first is 1).
+    /// Decides what follows the failure of attempt number `attempts` (the first is 1). `random` is a uniformly random
+    /// number.
     ///
-    /// `others` says whether a deployment is left that this request has not tried; `random` is a uniformly random
-    /// number. Moving to another deployment needs no wait; the same one gets the doubled wait or what it asked for.
-    pub fn after(&self, failure: &Failure, attempts: u32, others: bool, random: u64) -> Step {
-        if failure.class == FailureClass::Request || attempts > self.count {
+    /// What has not been tried comes first and needs no wait: another deployment of the model, then the next model.
+    /// When nothing else is left, what was tried gets the doubled wait or what the vendor asked for. A request at
+    /// fault is never tried again, but for models that may be able to take it.
+    pub fn after(&self, failure: &Failure, attempts: u32, left: Left, random: u64) -> Step {
+        if attempts > self.count {
             return Step::GiveUp;
         }
-        if self.fallback && others {
-            return Step::Elsewhere;
-        }
-        // The same credential will be refused again.
-        if matches!(failure.class, FailureClass::Credential | FailureClass::Forbidden) {
-            return Step::GiveUp;
+        let next_model = self.fallback && left.models;
+        match failure.class {
+            FailureClass::Request => return Step::GiveUp,
+            FailureClass::ContextWindow | FailureClass::ContentPolicy => {
+                return if next_model { Step::NextModel } else { Step::GiveUp };
+            }
+            _ if self.fallback && left.deployments => return Step::Elsewhere,
+            _ if next_model => return Step::NextModel,
+            // The same credential will be refused again.
+            FailureClass::Credential | FailureClass::Forbidden => return Step::GiveUp,
+            _ => {}
         }
         let backoff = self.wait(attempts, random);
         match failure.retry_after {
@@ -87,61 +109,68 @@ mod tests {
         jitter: 0.0,
         fallback: true,
     };
+    const NOTHING: Left = Left { deployments: false, models: false };
+    const MODELS: Left = Left { deployments: false, models: true };
+    const ALL: Left = Left { deployments: true, models: true };
 
     fn failure(class: FailureClass) -> Failure {
         Failure { class, retry_after: None }
     }
 
+    fn again(milliseconds: u64) -> Step {
+        Step::Again { delay: Duration::from_millis(milliseconds) }
+    }
+
     #[test]
-    fn another_deployment_is_tried_without_a_wait() {
+    fn another_deployment_then_another_model_is_tried_without_a_wait() {
         for class in [FailureClass::Server, FailureClass::Credential, FailureClass::Forbidden] {
-            assert_eq!(POLICY.after(&failure(class), 1, true, 0), Step::Elsewhere);
+            assert_eq!(POLICY.after(&failure(class), 1, ALL, 0), Step::Elsewhere);
+            assert_eq!(POLICY.after(&failure(class), 2, MODELS, 0), Step::NextModel);
         }
     }
 
     #[test]
     fn the_wait_doubles_up_to_its_cap() {
-        let waits: Vec<_> = (1..=3)
-            .map(|attempt| POLICY.after(&failure(FailureClass::Server), attempt, false, 0))
-            .collect();
-        let expected = [100, 200, 400].map(|ms| Step::Again { delay: Duration::from_millis(ms) });
-        assert_eq!(waits, expected);
+        let server = failure(FailureClass::Server);
+        let waits: Vec<_> =
+            (1..=3).map(|attempt| POLICY.after(&server, attempt, NOTHING, 0)).collect();
+        assert_eq!(waits, [again(100), again(200), again(400)]);
         let many = RetryPolicy { count: 100, ..POLICY };
-        assert_eq!(
-            many.after(&failure(FailureClass::Server), 90, false, 0),
-            Step::Again { delay: Duration::from_secs(5) }
-        );
+        assert_eq!(many.after(&server, 90, NOTHING, 0), again(5000));
     }
 
     #[test]
     fn jitter_stays_within_its_share() {
         let policy = RetryPolicy { jitter: 0.2, ..POLICY };
         for (random, expected) in [(0, 80), (u64::MAX / 2, 100), (u64::MAX, 120)] {
-            let Step::Again { delay } =
-                policy.after(&failure(FailureClass::Server), 1, false, random)
-            else {
+            let step = policy.after(&failure(FailureClass::Server), 1, NOTHING, random);
+            let Step::Again { delay } = step else {
                 unreachable!("a server failure is tried again");
             };
-            assert!(
-                delay.abs_diff(Duration::from_millis(expected)) < Duration::from_micros(10),
-                "{delay:?}"
-            );
+            let difference = delay.abs_diff(Duration::from_millis(expected));
+            assert!(difference < Duration::from_micros(10), "{delay:?}");
         }
     }
 
     #[test]
-    fn a_request_at_fault_is_never_tried_again() {
-        assert_eq!(POLICY.after(&failure(FailureClass::Request), 1, true, 0), Step::GiveUp);
+    fn a_request_at_fault_is_tried_again_only_where_another_model_may_take_it() {
+        let after = |class, left| POLICY.after(&failure(class), 1, left, 0);
+        assert_eq!(after(FailureClass::Request, ALL), Step::GiveUp);
+        for class in [FailureClass::ContextWindow, FailureClass::ContentPolicy] {
+            assert_eq!(after(class, ALL), Step::NextModel);
+            assert_eq!(after(class, Left { deployments: true, models: false }), Step::GiveUp);
+        }
     }
 
     #[test]
     fn a_refused_credential_is_not_tried_twice_on_one_deployment() {
-        assert_eq!(POLICY.after(&failure(FailureClass::Credential), 1, false, 0), Step::GiveUp);
+        let refused = failure(FailureClass::Credential);
+        assert_eq!(POLICY.after(&refused, 1, NOTHING, 0), Step::GiveUp);
     }
 
     #[test]
-    fn attempts_are_counted_over_all_deployments() {
-        assert_eq!(POLICY.after(&failure(FailureClass::Server), 4, true, 0), Step::GiveUp);
+    fn attempts_are_counted_over_all_deployments_and_models() {
+        assert_eq!(POLICY.after(&failure(FailureClass::Server), 4, ALL, 0), Step::GiveUp);
     }
 
     #[test]
@@ -150,19 +179,14 @@ mod tests {
             class: FailureClass::RateLimited,
             retry_after: Some(Duration::from_secs(seconds)),
         };
-        assert_eq!(
-            POLICY.after(&asked(2), 1, false, 0),
-            Step::Again { delay: Duration::from_secs(2) }
-        );
-        assert_eq!(POLICY.after(&asked(6), 1, false, 0), Step::GiveUp);
+        assert_eq!(POLICY.after(&asked(2), 1, NOTHING, 0), again(2000));
+        assert_eq!(POLICY.after(&asked(6), 1, NOTHING, 0), Step::GiveUp);
     }
 
     #[test]
     fn without_fallback_the_same_deployment_is_tried_again() {
         let policy = RetryPolicy { fallback: false, ..POLICY };
-        assert_eq!(
-            policy.after(&failure(FailureClass::Server), 1, true, 0),
-            Step::Again { delay: Duration::from_millis(100) }
-        );
+        assert_eq!(policy.after(&failure(FailureClass::Server), 1, ALL, 0), again(100));
+        assert_eq!(policy.after(&failure(FailureClass::ContextWindow), 1, ALL, 0), Step::GiveUp);
     }
 }

@@ -1,152 +1,399 @@
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-/// One deployment of a model: an endpoint that can answer for it.
-#[derive(Clone, Debug)]
-pub struct Deployment {
-    id: String,
-    weight: u32,
-    max_concurrent: u32,
-}
+use crate::call::{Pick, Request};
+use crate::choose::PICKS_PER_EXPLORATION;
+use crate::config::{Builtin, Config, TagMatch};
+use crate::decision::{Exclusion, NoRoute, Why};
+use crate::deployment::Deployment;
+use crate::health::{CooldownReason, Fitness, Health, Penalty};
+use crate::speed::{Mean, Speed};
+use crate::strategy::{Chooser, Strategy};
+use crate::window::Window;
 
-impl Deployment {
-    /// Makes a deployment that takes its share of calls by `weight`. 0 means that it is used only when no other is
-    /// eligible.
-    pub fn new(id: impl Into<String>, weight: u32) -> Self {
-        Self { id: id.into(), weight, max_concurrent: 0 }
-    }
-
-    /// Limits the calls in flight; 0 is no limit. Over the limit other deployments are tried.
-    #[must_use]
-    pub const fn with_max_concurrent(mut self, calls: u32) -> Self {
-        self.max_concurrent = calls;
-        self
-    }
-
-    /// Returns the name used in logs and headers.
-    pub fn id(&self) -> &str {
-        &self.id
-    }
-}
-
-/// What a pick depends on besides the state of the deployments.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Request<'a> {
-    /// Deployments that already failed this request: chosen again only when no other is eligible.
-    pub tried: &'a [usize],
-    /// Deployments that this request may never use.
-    pub excluded: &'a [usize],
-    /// A uniformly random number; equal inputs give equal picks.
-    pub random: u64,
-}
-
-/// The right to make one call to a deployment. Hand it back with [`Router::record`]; the call counts as in flight
-/// until then.
-#[must_use = "a pick counts as a call in flight until it is recorded"]
 #[derive(Debug)]
-pub struct Pick {
-    index: usize,
+pub(crate) struct State {
+    pub(crate) in_flight: u32,
+    /// 1 if none was set.
+    pub(crate) weight: u32,
+    /// Of a draw.
+    pub(crate) share: u64,
+    pub(crate) health: Health,
+    pub(crate) window: Window,
+    pub(crate) speed: Speed,
+    pub(crate) penalty: Penalty,
+    /// The state of smooth weighted round-robin.
+    pub(crate) turn: i64,
+    pub(crate) serial: u64,
+    pub(crate) deployment: Deployment,
 }
 
-impl Pick {
-    /// Returns the position of the deployment, in the order they were given to [`Router::new`].
-    pub const fn index(&self) -> usize {
-        self.index
+impl State {
+    fn new(deployment: Deployment, serial: u64) -> Self {
+        Self {
+            in_flight: 0,
+            weight: 1,
+            share: 1,
+            health: Health::default(),
+            window: Window::new(),
+            speed: Speed::default(),
+            penalty: Penalty::default(),
+            turn: 0,
+            serial,
+            deployment,
+        }
+    }
+
+    /// Returns the seconds until the first output of a stream or the end of a whole answer.
+    pub(crate) fn expected(&self, stream: bool, output_tokens: f64) -> Option<f64> {
+        let speed = &self.speed;
+        let seconds =
+            if stream { speed.first_output.get() } else { speed.whole.at(output_tokens) }?;
+        // As many attempts are needed on average for one success.
+        Some(seconds / speed.success_rate().max(0.05))
     }
 }
 
-/// How a call ended.
+/// How good a choice a deployment is; the best that is there is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Tier {
+    Fresh,
+    /// Its weight is 0.
+    Standby,
+    Tried,
+    Overruled,
+}
+
+/// Which deployments the tags of a request leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The vendor answered.
-    Success,
-    /// The deployment failed.
-    Failure,
-    /// The request itself was at fault: says nothing about the deployment.
-    Rejected,
-    /// The client left before the end.
-    Cancelled,
+pub(crate) enum TagFilter {
+    All,
+    Matching,
+    Default,
 }
 
-/// Why no deployment can take the call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NoRoute {
-    /// The request may use none of them.
-    #[error("no deployment may serve the request")]
-    Excluded,
-    /// All of them have as many calls in flight as they may.
-    #[error("all deployments are busy")]
-    Busy,
-}
-
-#[derive(Debug)]
-struct State {
-    deployment: Deployment,
-    in_flight: u32,
+/// Memory that one pick leaves to the next.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    pub(crate) candidates: Vec<usize>,
+    pub(crate) figures: Vec<f64>,
+    pub(crate) kept: Vec<usize>,
 }
 
 /// The deployments of one model.
+///
+/// It holds no lock and no clock: share it behind a mutex, which is held for the microsecond that a call takes.
 #[derive(Debug)]
 pub struct Router {
-    states: Vec<State>,
+    pub(crate) config: Config,
+    pub(crate) chooser: Chooser,
+    pub(crate) states: Vec<State>,
+    epoch: Option<Instant>,
+    serials: u64,
+    /// Output tokens of all deployments' answers.
+    pub(crate) output_tokens: Mean,
+    pub(crate) picks_since_exploration: u32,
+    scratch: Scratch,
 }
 
 impl Router {
     /// Makes a router over `deployments`.
-    pub fn new(deployments: impl IntoIterator<Item = Deployment>) -> Self {
-        let states =
-            deployments.into_iter().map(|deployment| State { deployment, in_flight: 0 }).collect();
-        Self { states }
+    pub fn new(config: Config, deployments: impl IntoIterator<Item = Deployment>) -> Self {
+        let chooser = Chooser::Builtin(config.strategy);
+        let mut router = Self {
+            config: config.clone(),
+            chooser,
+            states: Vec::new(),
+            epoch: None,
+            serials: 0,
+            output_tokens: Mean::default(),
+            picks_since_exploration: PICKS_PER_EXPLORATION,
+            scratch: Scratch::default(),
+        };
+        router.reconfigure(config, deployments);
+        router
     }
 
-    /// Chooses a deployment by weighted chance among those that are not excluded, not full and, while others
-    /// remain, not tried.
+    /// Chooses by a strategy of your own from now on, until [`Router::reconfigure`].
+    #[must_use]
+    pub fn with_strategy(mut self, strategy: Box<dyn Strategy>) -> Self {
+        self.chooser = Chooser::Own(strategy);
+        self
+    }
+
+    /// Changes the configuration and the deployments. What is known of a deployment whose id stays, its calls in
+    /// flight and its cooldown are kept; calls in flight to one that is gone may still be recorded.
+    pub fn reconfigure(
+        &mut self,
+        config: Config,
+        deployments: impl IntoIterator<Item = Deployment>,
+    ) {
+        let mut old = std::mem::take(&mut self.states);
+        for deployment in deployments {
+            let known = old.iter().position(|state| state.deployment.id == deployment.id);
+            let state = match known {
+                Some(index) => State { deployment, ..old.swap_remove(index) },
+                None => {
+                    self.serials += 1;
+                    State::new(deployment, self.serials)
+                }
+            };
+            self.states.push(state);
+        }
+        set_shares(&mut self.states);
+        self.chooser = Chooser::Builtin(config.strategy);
+        self.config = config;
+    }
+
+    /// Chooses a deployment. One that is cooling down, was tried, or has a weight of 0 is chosen only when no other
+    /// is eligible; one that is excluded, over its limits, or pausing because its vendor or an operator asked for it,
+    /// never.
     ///
     /// # Errors
     /// [`NoRoute`] if none is eligible.
-    pub fn pick(&mut self, request: &Request<'_>, _now: Instant) -> Result<Pick, NoRoute> {
-        let allowed = |index: &usize| !request.excluded.contains(index);
-        let free = |index: &usize| {
-            let state = &self.states[*index];
-            state.deployment.max_concurrent == 0
-                || state.in_flight < state.deployment.max_concurrent
+    pub fn pick(&mut self, request: &Request<'_>, now: Instant) -> Result<Pick, NoRoute> {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let picked = self.pick_with(request, now, &mut scratch);
+        self.scratch = scratch;
+        picked
+    }
+
+    fn pick_with(
+        &mut self,
+        request: &Request<'_>,
+        now: Instant,
+        scratch: &mut Scratch,
+    ) -> Result<Pick, NoRoute> {
+        self.roll(now);
+        let tier = self.select(request, now, &mut scratch.candidates)?;
+        let (index, measure) = self.choose(request, now, scratch);
+        let why = Why {
+            strategy: self.chooser.name(),
+            deployments: self.states.len(),
+            candidates: scratch.candidates.len(),
+            tried: request.tried.len(),
+            measure,
+            overruled: tier == Tier::Overruled,
         };
-        let untried = |index: &usize| !request.tried.contains(index);
-
-        if !(0..self.states.len()).any(|index| allowed(&index)) {
-            return Err(NoRoute::Excluded);
-        }
-        let eligible = |index: &usize| allowed(index) && free(index);
-        let index = self
-            .weighted(request.random, |index| eligible(index) && untried(index))
-            .or_else(|| self.weighted(request.random, eligible))
-            .ok_or(NoRoute::Busy)?;
-        self.states[index].in_flight += 1;
-        Ok(Pick { index })
+        self.commit(index, &why, &scratch.candidates);
+        let tokens = self.demand(request);
+        let second = self.second(now);
+        let state = &mut self.states[index];
+        state.in_flight += 1;
+        state.window.count(second, |counts| {
+            counts.requests += 1;
+            counts.tokens = counts.tokens.saturating_add(tokens);
+        });
+        let trial = match state.health.fitness(now) {
+            Fitness::Trial => {
+                state.health.begin_trial();
+                true
+            }
+            _ => tier == Tier::Overruled,
+        };
+        Ok(Pick { index, serial: state.serial, at: now, second, tokens, trial, why })
     }
 
-    /// Draws among the eligible with a chance proportional to their weights; uniformly if all weigh 0.
-    fn weighted(&self, random: u64, eligible: impl Fn(&usize) -> bool) -> Option<usize> {
-        let candidates = || (0..self.states.len()).filter(|index| eligible(index));
-        let weight = |index: usize| u64::from(self.states[index].deployment.weight);
-        let total: u64 = candidates().map(weight).sum();
-        if total == 0 {
-            let count = candidates().count() as u64;
-            return candidates().nth(scale(random, count) as usize);
+    /// Moves all windows on to `now`.
+    pub(crate) fn roll(&mut self, now: Instant) {
+        self.epoch.get_or_insert(now);
+        let second = self.second(now);
+        for state in &mut self.states {
+            state.window.roll(second);
         }
-        let mut ticket = scale(random, total);
-        candidates().find(|&index| {
-            let weight = weight(index);
-            let hit = ticket < weight;
-            ticket = ticket.saturating_sub(weight);
-            hit
-        })
     }
 
-    /// Tells the router how the call ended.
-    #[expect(clippy::needless_pass_by_value, reason = "a pick is used up by its record")]
-    pub fn record(&mut self, pick: Pick, _outcome: Outcome, _now: Instant) {
-        let state = &mut self.states[pick.index];
-        state.in_flight = state.in_flight.saturating_sub(1);
+    fn since_epoch(&self, now: Instant) -> Duration {
+        self.epoch.map_or(Duration::ZERO, |epoch| now.saturating_duration_since(epoch))
+    }
+
+    pub(crate) fn second(&self, now: Instant) -> u64 {
+        // Windows begin at 60, so that a whole window lies before the first second.
+        self.since_epoch(now).as_secs() + 60
+    }
+
+    /// Returns the tokens that a request is expected to take of a limit.
+    pub(crate) fn demand(&self, request: &Request<'_>) -> u64 {
+        request.input_tokens.saturating_add(self.expected_output(request).ceil() as u64)
+    }
+
+    /// Finds out which deployments the request's tags leave. Their health plays no part: a request that belongs to
+    /// one deployment must not slip to the default because that one is ill.
+    pub(crate) fn tag_filter(&self, request: &Request<'_>) -> Result<TagFilter, NoRoute> {
+        if !matches!(self.chooser, Chooser::Builtin(Builtin::TagBased)) {
+            return Ok(TagFilter::All);
+        }
+        let any = |filter| {
+            (0..self.states.len()).any(|index| {
+                !request.excluded.contains(&index) && self.tags_match(index, request.tags, filter)
+            })
+        };
+        if !request.tags.is_empty() && any(TagFilter::Matching) {
+            Ok(TagFilter::Matching)
+        } else if any(TagFilter::Default) {
+            Ok(TagFilter::Default)
+        } else if request.tags.is_empty() {
+            Ok(TagFilter::All)
+        } else {
+            Err(NoRoute::Tags)
+        }
+    }
+
+    fn tags_match(&self, index: usize, asked: &[String], filter: TagFilter) -> bool {
+        let tags = &self.states[index].deployment.tags;
+        match filter {
+            TagFilter::All => true,
+            TagFilter::Default => tags.iter().any(|tag| tag == "default"),
+            TagFilter::Matching => match self.config.tag_match {
+                TagMatch::Any => asked.iter().any(|tag| tags.contains(tag)),
+                TagMatch::All => asked.iter().all(|tag| tags.contains(tag)),
+            },
+        }
+    }
+
+    /// Says how good a choice a deployment is, and what speaks against it.
+    pub(crate) fn standing(
+        &self,
+        index: usize,
+        request: &Request<'_>,
+        filter: TagFilter,
+        now: Instant,
+    ) -> (Option<Tier>, Option<Exclusion>) {
+        let state = &self.states[index];
+        let deployment = &state.deployment;
+        if request.excluded.contains(&index) {
+            return (None, Some(Exclusion::NotAllowed));
+        }
+        if !self.tags_match(index, request.tags, filter) {
+            return (None, Some(Exclusion::Tags));
+        }
+        let full = deployment.max_concurrent.is_some_and(|most| state.in_flight >= most);
+        if full || request.full.contains(&index) {
+            return (None, Some(Exclusion::Busy));
+        }
+        let fitness = state.health.fitness(now);
+        match fitness {
+            Fitness::Well | Fitness::Trial => {}
+            Fitness::Probing { reason } | Fitness::Cooling { reason, .. } => {
+                let overruled = reason.may_be_overruled() && self.fits(state, request);
+                let exclusion = match fitness {
+                    Fitness::Cooling { left, .. } => Exclusion::Cooling { reason, left },
+                    _ => Exclusion::Probing { reason },
+                };
+                return (overruled.then_some(Tier::Overruled), Some(exclusion));
+            }
+        }
+        if !self.fits(state, request) {
+            return (None, Some(Exclusion::Limited));
+        }
+        if request.tried.contains(&index) {
+            return (Some(Tier::Tried), Some(Exclusion::Tried));
+        }
+        if state.weight == 0 {
+            return (Some(Tier::Standby), Some(Exclusion::Standby));
+        }
+        (Some(Tier::Fresh), None)
+    }
+
+    fn fits(&self, state: &State, request: &Request<'_>) -> bool {
+        let limits = &state.deployment.limits;
+        (limits.requests.is_none() && limits.tokens.is_none())
+            || state.window.fits(limits, self.demand(request))
+    }
+
+    /// Returns how long until a deployment that is over its limits has room for the request; `None`: never.
+    pub(crate) fn limit_wait(
+        &self,
+        index: usize,
+        request: &Request<'_>,
+        now: Instant,
+    ) -> Option<Duration> {
+        let state = &self.states[index];
+        let since = self.since_epoch(now) + Duration::from_secs(60);
+        state.window.wait(&state.deployment.limits, self.demand(request), since)
+    }
+
+    /// Collects the candidates: the deployments of the best tier.
+    fn select(
+        &self,
+        request: &Request<'_>,
+        now: Instant,
+        candidates: &mut Vec<usize>,
+    ) -> Result<Tier, NoRoute> {
+        let filter = self.tag_filter(request)?;
+        let mut best: Option<Tier> = None;
+        candidates.clear();
+        for index in 0..self.states.len() {
+            let (Some(tier), _) = self.standing(index, request, filter, now) else { continue };
+            if best.is_some_and(|best| tier > best) {
+                continue;
+            }
+            if best.is_none_or(|best| tier < best) {
+                candidates.clear();
+                best = Some(tier);
+            }
+            candidates.push(index);
+        }
+        best.ok_or_else(|| self.no_route(request, filter, now))
+    }
+
+    /// Says why there is no candidate, and when there may be one.
+    fn no_route(&self, request: &Request<'_>, filter: TagFilter, now: Instant) -> NoRoute {
+        let mut found = NoRoute::Excluded;
+        for index in 0..self.states.len() {
+            let this = match self.standing(index, request, filter, now).1 {
+                Some(Exclusion::Busy) => NoRoute::Busy,
+                Some(Exclusion::Limited) => {
+                    NoRoute::Limited { retry_after: self.limit_wait(index, request, now) }
+                }
+                Some(Exclusion::Cooling { reason, left }) => {
+                    NoRoute::Cooling { reason, retry_after: left }
+                }
+                Some(Exclusion::Probing { reason }) => {
+                    NoRoute::Cooling { reason, retry_after: Duration::from_secs(1) }
+                }
+                _ => continue,
+            };
+            if this.urgency() < found.urgency() {
+                found = this;
+            }
+        }
+        found
+    }
+
+    /// Chooses as [`Router::pick`] would, and changes nothing.
+    pub(crate) fn would_choose(
+        &mut self,
+        request: &Request<'_>,
+        now: Instant,
+    ) -> Result<(usize, Why, Vec<usize>), NoRoute> {
+        let mut scratch = Scratch::default();
+        self.roll(now);
+        let tier = self.select(request, now, &mut scratch.candidates)?;
+        let (index, measure) = self.choose(request, now, &mut scratch);
+        let why = Why {
+            strategy: self.chooser.name(),
+            deployments: self.states.len(),
+            candidates: scratch.candidates.len(),
+            tried: request.tried.len(),
+            measure,
+            overruled: tier == Tier::Overruled,
+        };
+        Ok((index, why, scratch.candidates))
+    }
+
+    /// Begins a cooldown by hand, or ends any with `None`. During one begun by hand the deployment gets no calls, not
+    /// even if it is the only one.
+    ///
+    /// # Panics
+    /// If there is no deployment at `index`.
+    pub fn set_cooldown(&mut self, index: usize, period: Option<Duration>, now: Instant) {
+        let state = &mut self.states[index];
+        state.health.recover();
+        state.window.forget_failures();
+        let until = period.filter(|period| !period.is_zero()).and_then(|it| now.checked_add(it));
+        if let Some(until) = until {
+            state.health.cool(CooldownReason::Manual, until);
+        }
     }
 
     /// Returns the deployment at `index`.
@@ -157,6 +404,11 @@ impl Router {
         &self.states[index].deployment
     }
 
+    /// Returns the name of the strategy.
+    pub fn strategy(&self) -> &'static str {
+        self.chooser.name()
+    }
+
     /// Returns the calls in flight at `index`.
     ///
     /// # Panics
@@ -165,98 +417,33 @@ impl Router {
         self.states[index].in_flight
     }
 
-    /// Tells whether a deployment that is neither tried nor excluded is left.
-    pub fn has_untried(&self, tried: &[usize], excluded: &[usize]) -> bool {
-        (0..self.states.len()).any(|index| !tried.contains(&index) && !excluded.contains(&index))
+    /// Tells whether a deployment is left that could take the request and has not been tried: what
+    /// [`RetryPolicy::after`](crate::RetryPolicy::after) asks.
+    pub fn has_untried(&mut self, request: &Request<'_>, now: Instant) -> bool {
+        self.roll(now);
+        let Ok(filter) = self.tag_filter(request) else { return false };
+        (0..self.states.len()).any(|index| {
+            matches!(
+                self.standing(index, request, filter, now).0,
+                Some(Tier::Fresh | Tier::Standby)
+            )
+        })
     }
 }
 
-/// Maps a uniform 64-bit number to `0..bound` (0 if `bound` is 0).
-fn scale(random: u64, bound: u64) -> u64 {
-    ((u128::from(random) * u128::from(bound)) >> 64) as u64
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[expect(clippy::disallowed_methods, reason = "any instant will do")]
-    fn start() -> Instant {
-        Instant::now()
-    }
-
-    fn router(weights: &[u32]) -> Router {
-        Router::new(
-            weights.iter().enumerate().map(|(i, &weight)| Deployment::new(i.to_string(), weight)),
-        )
-    }
-
-    /// A spread of random numbers that covers the whole range evenly.
-    fn draws(count: u64) -> impl Iterator<Item = u64> {
-        (0..count).map(move |i| i * (u64::MAX / count) + u64::MAX / (2 * count))
-    }
-
-    #[test]
-    fn shares_follow_the_weights() {
-        let mut router = router(&[3, 1, 0]);
-        let mut counts = [0; 3];
-        for random in draws(4000) {
-            let pick =
-                router.pick(&Request { random, ..Request::default() }, start()).expect("free");
-            counts[pick.index()] += 1;
-            router.record(pick, Outcome::Success, start());
-        }
-        assert_eq!(counts, [3000, 1000, 0]);
-    }
-
-    #[test]
-    fn weight_zero_is_the_last_resort() {
-        let mut router = router(&[1, 0]);
-        let request = Request { tried: &[0], ..Request::default() };
-        let pick = router.pick(&request, start()).expect("free");
-        assert_eq!(pick.index(), 1);
-        router.record(pick, Outcome::Success, start());
-    }
-
-    #[test]
-    fn tried_ones_come_back_only_when_no_other_is_left() {
-        let mut router = router(&[1, 1, 1]);
-        for random in draws(100) {
-            let request = Request { tried: &[0, 2], random, ..Request::default() };
-            let pick = router.pick(&request, start()).expect("free");
-            assert_eq!(pick.index(), 1);
-            router.record(pick, Outcome::Failure, start());
-        }
-        let request = Request { tried: &[0, 1, 2], ..Request::default() };
-        let pick = router.pick(&request, start()).expect("a tried one");
-        router.record(pick, Outcome::Failure, start());
-    }
-
-    #[test]
-    fn excluded_ones_are_never_chosen() {
-        let mut router = router(&[1, 1]);
-        let request = Request { excluded: &[0], tried: &[1], ..Request::default() };
-        let pick = router.pick(&request, start()).expect("the tried one");
-        assert_eq!(pick.index(), 1);
-        let request = Request { excluded: &[0, 1], ..Request::default() };
-        assert_eq!(router.pick(&request, start()).expect_err("none"), NoRoute::Excluded);
-        router.record(pick, Outcome::Success, start());
-    }
-
-    #[test]
-    fn a_full_deployment_passes_the_call_on_and_takes_calls_again_after_a_record() {
-        let mut router =
-            Router::new([Deployment::new("a", 1).with_max_concurrent(1), Deployment::new("b", 0)]);
-        let first = router.pick(&Request::default(), start()).expect("a is free");
-        let second = router.pick(&Request::default(), start()).expect("b is free");
-        assert_eq!((first.index(), second.index()), (0, 1));
-        let request = Request { excluded: &[1], ..Request::default() };
-        assert_eq!(router.pick(&request, start()).expect_err("a is full"), NoRoute::Busy);
-        router.record(first, Outcome::Cancelled, start());
-        assert_eq!(router.in_flight(0), 0);
-        let third = router.pick(&Request::default(), start()).expect("a is free again");
-        assert_eq!(third.index(), 0);
-        router.record(second, Outcome::Success, start());
-        router.record(third, Outcome::Success, start());
+/// Works out the shares of draws: weights, else requests per minute, else tokens per minute, else all the same.
+fn set_shares(states: &mut [State]) {
+    let any = |of: fn(&Deployment) -> Option<u64>| {
+        states.iter().filter_map(|state| of(&state.deployment)).max().map(|most| (of, most))
+    };
+    let found = any(|it| it.weight.map(u64::from))
+        // One without a weight has the usual one.
+        .map(|(of, _)| (of, 1))
+        // One without a limit is not smaller than the largest.
+        .or_else(|| any(|it| it.limits.requests))
+        .or_else(|| any(|it| it.limits.tokens));
+    for state in states {
+        state.weight = state.deployment.weight.unwrap_or(1);
+        state.share = found.map_or(1, |(of, without)| of(&state.deployment).unwrap_or(without));
     }
 }

@@ -24,6 +24,10 @@ pub enum FailureClass {
     Forbidden,
     /// A 4xx that the request itself caused: no deployment would answer otherwise.
     Request,
+    /// The request does not fit the model's context window: a model with a larger one may take it.
+    ContextWindow,
+    /// The vendor refuses the content by its policy: another vendor may not.
+    ContentPolicy,
 }
 
 impl FailureClass {
@@ -39,7 +43,14 @@ impl FailureClass {
             Self::Credential => "credential",
             Self::Forbidden => "forbidden",
             Self::Request => "request",
+            Self::ContextWindow => "context_window",
+            Self::ContentPolicy => "content_policy",
         }
+    }
+
+    /// Tells whether the request caused the failure, so that it says nothing about the deployment.
+    pub const fn is_request_fault(self) -> bool {
+        matches!(self, Self::Request | Self::ContextWindow | Self::ContentPolicy)
     }
 }
 

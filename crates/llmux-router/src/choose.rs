@@ -1,0 +1,278 @@
+//! What the strategies compare, and whom they choose.
+
+use std::time::{Duration, Instant};
+
+use crate::call::Request;
+use crate::config::Builtin;
+use crate::decision::Why;
+use crate::router::{Router, Scratch};
+use crate::strategy::{Candidate, Chooser, Draw, Measure, Strategy, draw, within};
+
+/// `lowest-latency` looks again at a deployment that it has not heard of for so long ...
+const OUTDATED: Duration = Duration::from_secs(3);
+/// ... but with no more than one of so many picks: the calls that find it still slow must not show in the 99th
+/// percentile.
+pub(crate) const PICKS_PER_EXPLORATION: u32 = 128;
+/// Output tokens expected of an answer before any was seen.
+const FIRST_GUESS: f64 = 256.0;
+
+impl Router {
+    /// Returns the output tokens that are expected of an answer.
+    pub(crate) fn expected_output(&self, request: &Request<'_>) -> f64 {
+        let usual = self.output_tokens.get();
+        match (request.max_output_tokens, usual) {
+            (Some(most), Some(usual)) => usual.min(most as f64),
+            (Some(most), None) => most as f64,
+            (None, usual) => usual.unwrap_or(FIRST_GUESS),
+        }
+    }
+
+    /// Chooses among `scratch.candidates`, which are not empty.
+    pub(crate) fn choose(
+        &self,
+        request: &Request<'_>,
+        now: Instant,
+        scratch: &mut Scratch,
+    ) -> (usize, Measure) {
+        let random = request.random;
+        let Scratch { candidates, figures, kept } = scratch;
+        let share = |index: usize| self.states[index].share;
+        let first = candidates[0];
+        let strategy = match &self.chooser {
+            Chooser::Builtin(strategy) => *strategy,
+            Chooser::Own(own) => {
+                return (self.ask(own.as_ref(), request, candidates), Measure::Own);
+            }
+        };
+        match strategy {
+            Builtin::SimpleShuffle | Builtin::TagBased => {
+                let index = draw(random, candidates, share).unwrap_or(first);
+                return (index, Measure::Weight(share(index)));
+            }
+            Builtin::LowestLatency => return self.fastest(request, now, scratch),
+            Builtin::RoundRobin => {
+                let turn = |index: usize| {
+                    let state = &self.states[index];
+                    state.turn + i64::from(state.weight.max(1))
+                };
+                let longest = candidates.iter().map(|&index| turn(index)).max();
+                let chosen = candidates.iter().copied().find(|&index| Some(turn(index)) == longest);
+                let index = chosen.unwrap_or(first);
+                return (index, Measure::Turn(turn(index)));
+            }
+            Builtin::LeastBusy | Builtin::LowestTpmRpm | Builtin::LowestCost => {}
+        }
+        figures.clear();
+        let figure = |index: usize| self.figure(strategy, index, request, now);
+        figures.extend(candidates.iter().map(|&index| figure(index)));
+        if strategy == Builtin::LowestCost {
+            let dearest = figures.iter().copied().filter(|cost| !cost.is_nan()).fold(0.0, f64::max);
+            for cost in figures.iter_mut().filter(|cost| cost.is_nan()) {
+                *cost = dearest;
+            }
+        }
+        within(candidates, figures, 0.0, kept);
+        if strategy == Builtin::LowestTpmRpm && kept.len() > 1 {
+            let tokens = |index: usize| self.states[index].window.sum().tokens;
+            let least = kept.iter().map(|&index| tokens(index)).min();
+            kept.retain(|&index| Some(tokens(index)) == least);
+        }
+        let index = draw(random, kept, share).unwrap_or(first);
+        (index, self.measure(strategy, index, request, now, candidates))
+    }
+
+    /// Returns the figure that a strategy compares; not a number for an unknown price.
+    fn figure(&self, strategy: Builtin, index: usize, request: &Request<'_>, now: Instant) -> f64 {
+        let state = &self.states[index];
+        match strategy {
+            Builtin::LeastBusy => {
+                let busy = f64::from(state.in_flight) + state.penalty.at(now);
+                busy / f64::from(state.weight.max(1))
+            }
+            Builtin::LowestTpmRpm => {
+                let (limits, used) = (&state.deployment.limits, state.window.sum());
+                let share = |used: u64, more: u64, limit: Option<u64>| {
+                    limit
+                        .map_or(0.0, |limit| used.saturating_add(more) as f64 / limit.max(1) as f64)
+                };
+                let requests = share(used.requests, 1, limits.requests);
+                requests.max(share(used.tokens, self.demand(request), limits.tokens))
+            }
+            Builtin::LowestCost => self.cost(index, request).map_or(f64::NAN, |cost| cost as f64),
+            _ => 0.0,
+        }
+    }
+
+    /// Returns the expected cost of the request in pico-dollars; `None` if the price is unknown.
+    fn cost(&self, index: usize, request: &Request<'_>) -> Option<u128> {
+        let price = self.states[index].deployment.price;
+        // With a limit the whole of it counts: it is what the client is ready to pay for.
+        let output = request
+            .max_output_tokens
+            .unwrap_or_else(|| self.output_tokens.get().unwrap_or(FIRST_GUESS).ceil() as u64);
+        let input = u128::from(price.input?) * u128::from(request.input_tokens);
+        let output = match (price.output, output) {
+            (_, 0) => 0,
+            (price, tokens) => u128::from(price?) * u128::from(tokens),
+        };
+        Some(input + output)
+    }
+
+    /// Says what a strategy sees in a deployment.
+    pub(crate) fn measure(
+        &self,
+        strategy: Builtin,
+        index: usize,
+        request: &Request<'_>,
+        now: Instant,
+        candidates: &[usize],
+    ) -> Measure {
+        let state = &self.states[index];
+        match strategy {
+            Builtin::SimpleShuffle | Builtin::TagBased => Measure::Weight(state.share),
+            Builtin::LowestLatency => {
+                match state.expected(request.stream, self.expected_output(request)) {
+                    Some(seconds) => Measure::ExpectedMs(seconds * 1e3),
+                    None => Measure::Unmeasured,
+                }
+            }
+            Builtin::LeastBusy => Measure::Busy(self.figure(strategy, index, request, now)),
+            Builtin::LowestTpmRpm => {
+                Measure::LimitShare(self.figure(strategy, index, request, now))
+            }
+            Builtin::LowestCost => match self.cost(index, request) {
+                Some(cost) => Measure::PicoDollars(cost),
+                None => {
+                    let known = candidates.iter().filter_map(|&other| self.cost(other, request));
+                    Measure::UnknownPrice(known.max().unwrap_or(0))
+                }
+            },
+            Builtin::RoundRobin => Measure::Turn(state.turn + i64::from(state.weight.max(1))),
+        }
+    }
+
+    /// Chooses for `lowest-latency`.
+    fn fastest(
+        &self,
+        request: &Request<'_>,
+        now: Instant,
+        scratch: &mut Scratch,
+    ) -> (usize, Measure) {
+        let Scratch { candidates, figures, kept } = scratch;
+        let share = |index: usize| self.states[index].share;
+        let output = self.expected_output(request);
+        let expected = |index: usize| self.states[index].expected(request.stream, output);
+
+        // Nothing is known of one: a single call finds out, while the others go on by what is known.
+        kept.clear();
+        kept.extend(candidates.iter().copied().filter(|&index| {
+            let state = &self.states[index];
+            state.in_flight == 0
+                && expected(index).is_none()
+                && state.speed.last.is_none_or(|last| self.is_outdated(last, now))
+        }));
+        if let Some(index) = draw(request.random, kept, share) {
+            return (index, Measure::Unmeasured);
+        }
+        if self.picks_since_exploration >= PICKS_PER_EXPLORATION {
+            let last = |index: usize| self.states[index].speed.last;
+            let outdated = candidates.iter().copied().filter(|&index| {
+                self.states[index].in_flight == 0
+                    && last(index).is_some_and(|last| self.is_outdated(last, now))
+            });
+            if let Some(index) = outdated.min_by_key(|&index| last(index))
+                && let Some(seconds) = expected(index)
+            {
+                return (index, Measure::Outdated(seconds * 1e3));
+            }
+        }
+
+        figures.clear();
+        figures.extend(candidates.iter().map(|&index| expected(index).unwrap_or(f64::INFINITY)));
+        if figures.iter().all(|figure| figure.is_infinite()) {
+            // The first calls are still out: they are spread.
+            figures.clear();
+            figures.extend(candidates.iter().map(|&index| f64::from(self.states[index].in_flight)));
+            within(candidates, figures, 0.0, kept);
+            return (
+                draw(request.random, kept, share).unwrap_or(candidates[0]),
+                Measure::Unmeasured,
+            );
+        }
+        within(candidates, figures, self.config.latency_buffer, kept);
+        if request.stream && kept.len() > 1 {
+            // Equally quick to begin: the one that goes on faster.
+            figures.clear();
+            let whole = |index: usize| self.states[index].speed.streams.at(output);
+            figures.extend(kept.iter().map(|&index| whole(index).unwrap_or(0.0)));
+            candidates_within(kept, figures, self.config.latency_buffer);
+        }
+        let index = draw(request.random, kept, share).unwrap_or(candidates[0]);
+        (index, Measure::ExpectedMs(expected(index).unwrap_or_default() * 1e3))
+    }
+
+    /// Tells whether what is known of a deployment is too old to go by, and a pick may be spent on news.
+    fn is_outdated(&self, last: Instant, now: Instant) -> bool {
+        self.picks_since_exploration >= PICKS_PER_EXPLORATION
+            && now.saturating_duration_since(last) >= OUTDATED
+    }
+
+    /// Asks the embedder's own strategy.
+    fn ask(&self, own: &dyn Strategy, request: &Request<'_>, candidates: &[usize]) -> usize {
+        let output = self.expected_output(request);
+        let seen: Vec<Candidate<'_>> = candidates
+            .iter()
+            .map(|&index| {
+                let state = &self.states[index];
+                let used = state.window.sum();
+                let latency = state.expected(request.stream, output);
+                Candidate {
+                    id: &state.deployment.id,
+                    weight: state.weight,
+                    in_flight: state.in_flight,
+                    requests: used.requests,
+                    tokens: used.tokens,
+                    latency: latency.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
+                    success_rate: state.speed.success_rate(),
+                    price: state.deployment.price,
+                }
+            })
+            .collect();
+        let at = own.choose(&seen, Draw { random: request.random });
+        candidates[at.min(candidates.len() - 1)]
+    }
+
+    /// Changes what a pick changes in the strategy's own state.
+    pub(crate) fn commit(&mut self, index: usize, why: &Why, candidates: &[usize]) {
+        match &mut self.chooser {
+            Chooser::Own(own) => own.picked(&self.states[index].deployment.id),
+            Chooser::Builtin(Builtin::RoundRobin) => {
+                let mut total = 0;
+                for &candidate in candidates {
+                    let state = &mut self.states[candidate];
+                    let weight = i64::from(state.weight.max(1));
+                    state.turn += weight;
+                    total += weight;
+                }
+                self.states[index].turn -= total;
+            }
+            Chooser::Builtin(Builtin::LowestLatency) => {
+                let known = self.states[index].speed.last.is_some();
+                let explored = match why.measure {
+                    Measure::Outdated(_) => true,
+                    Measure::Unmeasured => known,
+                    _ => false,
+                };
+                let picks = self.picks_since_exploration.saturating_add(1);
+                self.picks_since_exploration = if explored { 0 } else { picks };
+            }
+            Chooser::Builtin(_) => {}
+        }
+    }
+}
+
+/// Narrows `kept` to those within the buffer; `figures` has one for each of them.
+fn candidates_within(kept: &mut Vec<usize>, figures: &[f64], buffer: f64) {
+    let all = std::mem::take(kept);
+    within(&all, figures, buffer, kept);
+}

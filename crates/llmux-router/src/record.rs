@@ -1,0 +1,137 @@
+//! What the router learns from how a call ended.
+
+use std::time::{Duration, Instant};
+
+use llmux_types::FailureClass;
+
+use crate::call::{Measured, Outcome, Pick};
+use crate::health::CooldownReason;
+use crate::retry::Failure;
+use crate::router::{Router, State};
+
+/// The longest cooldown that a vendor can ask for.
+const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
+
+impl Router {
+    /// Tells the router how the call ended.
+    #[expect(clippy::needless_pass_by_value, reason = "a pick is used up by its record")]
+    pub fn record(&mut self, pick: Pick, outcome: Outcome, now: Instant) {
+        let is_same = |state: &State| state.serial == pick.serial;
+        let index = match self.states.get(pick.index).is_some_and(is_same) {
+            true => Some(pick.index),
+            // The deployments were changed since.
+            false => self.states.iter().position(is_same),
+        };
+        let Some(index) = index else { return };
+        self.roll(now);
+        let state = &mut self.states[index];
+        state.in_flight = state.in_flight.saturating_sub(1);
+        match outcome {
+            Outcome::Success(measured) => self.succeed(index, &pick, &measured, now),
+            Outcome::Failure(failure) => self.fail(index, &pick, &failure, now),
+            Outcome::Cancelled if pick.trial => state.health.end_trial(),
+            Outcome::Cancelled => {}
+            Outcome::Unsent => {
+                if pick.trial {
+                    state.health.end_trial();
+                }
+                state.window.count(pick.second, |counts| {
+                    counts.requests = counts.requests.saturating_sub(1);
+                    counts.tokens = counts.tokens.saturating_sub(pick.tokens);
+                });
+            }
+        }
+    }
+
+    fn succeed(&mut self, index: usize, pick: &Pick, measured: &Measured, now: Instant) {
+        let second = self.second(now);
+        if let Some(tokens) = measured.output_tokens {
+            self.output_tokens.add(tokens as f64, now);
+        }
+        let usual = self.output_tokens.get().unwrap_or(0.0);
+        let state = &mut self.states[index];
+        if pick.trial {
+            state.health.recover();
+            state.window.forget_failures();
+        }
+        let tokens = measured.total_tokens.unwrap_or(pick.tokens);
+        state.window.count(pick.second, |counts| {
+            counts.tokens = counts.tokens.saturating_sub(pick.tokens).saturating_add(tokens);
+        });
+        state.window.count(second, |counts| counts.calls += 1);
+
+        let speed = &mut state.speed;
+        speed.last = Some(now);
+        speed.success.add(1.0, now);
+        let output = measured.output_tokens.map_or(usual, |tokens| tokens as f64);
+        match measured.first_output {
+            Some(first) => {
+                speed.first_output.add(first.as_secs_f64(), now);
+                speed.streams.add(output, measured.duration.as_secs_f64(), now);
+            }
+            None => speed.whole.add(output, measured.duration.as_secs_f64(), now),
+        }
+    }
+
+    fn fail(&mut self, index: usize, pick: &Pick, failure: &Failure, now: Instant) {
+        // The only deployment of a model is never taken away from it.
+        let may_cool = self.states.len() > 1 && !self.config.cooldown.is_zero();
+        let until = |period: Duration| now.checked_add(period).unwrap_or(now);
+        let period = self.config.cooldown;
+        let allowed = u64::from(self.config.allowed_fails.max(1));
+        let second = self.second(now);
+        let usual = self.output_tokens.get().unwrap_or(0.0);
+        let state = &mut self.states[index];
+        let class = failure.class;
+        state.window.count(pick.second, |counts| {
+            if class == FailureClass::Connect {
+                counts.requests = counts.requests.saturating_sub(1);
+            }
+            // Of these two nobody knows what the vendor counted.
+            if !matches!(class, FailureClass::Timeout | FailureClass::Malformed) {
+                counts.tokens = counts.tokens.saturating_sub(pick.tokens);
+            }
+        });
+        if class.is_request_fault() {
+            // It answered: that is all a trial asks.
+            if pick.trial {
+                state.health.recover();
+                state.window.forget_failures();
+            }
+            return;
+        }
+
+        state.penalty.add(now);
+        let speed = &mut state.speed;
+        speed.last = Some(now);
+        speed.success.add(0.0, now);
+        let cooldown = match class {
+            FailureClass::RateLimited => {
+                let asked = failure.retry_after.map(|asked| asked.min(MAX_RETRY_AFTER));
+                Some((CooldownReason::RateLimited, asked.unwrap_or(period)))
+            }
+            FailureClass::Credential => Some((CooldownReason::Credential, period)),
+            // It may be this one request that is forbidden.
+            FailureClass::Forbidden => None,
+            _ => {
+                if class == FailureClass::Timeout {
+                    let waited = now.saturating_duration_since(pick.at).as_secs_f64();
+                    speed.first_output.add(waited, now);
+                    speed.whole.add(usual, waited, now);
+                }
+                state.window.count(second, |counts| {
+                    counts.calls += 1;
+                    counts.failures += 1;
+                });
+                let seen = state.window.sum();
+                let too_many = seen.failures >= allowed && 2 * seen.failures >= seen.calls;
+                (pick.trial || too_many).then_some((CooldownReason::Failures, period))
+            }
+        };
+        match cooldown.filter(|_| may_cool) {
+            Some((reason, period)) => state.health.cool(reason, until(period)),
+            None if pick.trial => state.health.end_trial(),
+            None => {}
+        }
+    }
+}
