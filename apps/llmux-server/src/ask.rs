@@ -12,6 +12,7 @@ use llmux_types::chat::ChatRequest;
 use llmux_types::embeddings::EmbeddingsRequest;
 use tokio::time::Instant;
 
+use crate::attempt::Facts;
 use crate::error::ApiError;
 use crate::exchange::Exchange;
 
@@ -26,6 +27,8 @@ pub(crate) struct Ask {
     /// As the client spelled it: the name in its reply.
     pub(crate) model: String,
     pub(crate) stream: bool,
+    /// What the client asked deployments to be chosen by.
+    tags: Vec<String>,
     /// When the client stops waiting.
     pub(crate) deadline: Option<Instant>,
     /// The request in the canonical form, read when a vendor of another dialect is asked first.
@@ -63,16 +66,32 @@ impl Ask {
         exchange.line.stream = stream;
         exchange.line.model = Some(model.clone());
         let deadline = deadline(&headers)?;
+        let tags = tags(&headers, &body)?;
         Ok(Self {
             endpoint,
             headers,
             body,
             model,
             stream,
+            tags,
             deadline,
             chat: OnceLock::new(),
             embeddings: OnceLock::new(),
         })
+    }
+
+    /// Returns what the choice of a deployment depends on.
+    pub(crate) fn facts(&self) -> Facts<'_> {
+        let (input_tokens, asked) = match &self.body {
+            AskBody::Json(request) => {
+                let most = request.max_output_tokens();
+                let most = most.map(|tokens| tokens.saturating_mul(request.choices()));
+                (request.estimated_input_tokens(), most)
+            }
+            AskBody::Multipart(_) => (0, None),
+        };
+        let max_output_tokens = if self.endpoint.answers_tokens() { asked } else { Some(0) };
+        Facts { tags: &self.tags, stream: self.stream, input_tokens, max_output_tokens }
     }
 
     /// Returns the canonical chat request.
@@ -128,6 +147,27 @@ fn check_model_name(model: &str) -> Result<(), ApiError> {
         return Ok(());
     };
     Err(ApiError::invalid("model", fault))
+}
+
+/// Collects the tags of the headers and the body.
+fn tags(headers: &HeaderMap, body: &AskBody) -> Result<Vec<String>, ApiError> {
+    let mut tags = match body {
+        AskBody::Json(request) => request.tags().to_vec(),
+        AskBody::Multipart(_) => Vec::new(),
+    };
+    for name in ["x-llmux-tags", "x-litellm-tags"] {
+        for value in headers.get_all(name) {
+            let text = value.to_str().map_err(|_| {
+                ApiError::invalid(name, format!("`{name}` must be a list of tags such as a,b."))
+            })?;
+            for tag in text.split(',').map(str::trim).filter(|tag| !tag.is_empty()) {
+                if !tags.iter().any(|known| known == tag) {
+                    tags.push(tag.to_owned());
+                }
+            }
+        }
+    }
+    Ok(tags)
 }
 
 /// Reads `x-llmux-timeout`, such as `30s` or `250ms`; a bare number means seconds.

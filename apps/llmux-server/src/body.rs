@@ -13,11 +13,10 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use llmux_auth::Admitted;
 use llmux_providers::{ClientStream, StreamFailure};
-use llmux_router::Outcome as RouterOutcome;
-use llmux_types::ErrorObject;
+use llmux_types::FailureClass;
 use tokio::time::{Instant, Sleep};
 
-use crate::catalog::Attempt;
+use crate::attempt::Attempt;
 use crate::error::Failed;
 use crate::exchange::{Exchange, Outcome};
 use crate::stalled;
@@ -143,7 +142,7 @@ impl Events {
     /// # Errors
     /// The attempt with its failure, if the stream fails before that.
     pub(crate) async fn open(
-        attempt: Attempt,
+        mut attempt: Attempt,
         upstream: UpstreamBody,
         stream: Box<dyn ClientStream>,
         times: StreamTimes,
@@ -168,6 +167,9 @@ impl Events {
             // From here on comments keep the client waiting.
             Err(_) if hold < times.first_output => {}
             Err(_) => return Err((attempt, Failed::timeout())),
+        }
+        if events.stream.progress().output {
+            attempt.note_output();
         }
         events.attempt = Some(attempt);
         Ok(events)
@@ -211,6 +213,9 @@ impl Events {
         loop {
             if self.stream.progress().output {
                 exchange.note_output();
+                if let Some(attempt) = &mut self.attempt {
+                    attempt.note_output();
+                }
             }
             if let Some(failure) = self.failure.take() {
                 self.fail_stream(failure, exchange);
@@ -272,7 +277,7 @@ impl Events {
         exchange.note(self.stream.summary());
         exchange.line.outcome = Outcome::Ok;
         if let Some(attempt) = self.attempt.take() {
-            attempt.settle(RouterOutcome::Success);
+            attempt.succeed(exchange.usage());
         }
     }
 
@@ -280,7 +285,7 @@ impl Events {
         let told = matches!(failure, StreamFailure::Told(_));
         let failed = Failed::from(failure);
         if told {
-            self.end_failed(&failed.in_stream(), exchange);
+            self.end_failed(failed, exchange);
         } else {
             self.fail(failed, exchange);
         }
@@ -288,19 +293,19 @@ impl Events {
 
     /// Tells the client inside its stream.
     fn fail(&mut self, failed: Failed, exchange: &mut Exchange) {
-        let error = failed.in_stream();
-        self.out.extend_from_slice(&self.stream.error_event(&error));
-        self.end_failed(&error, exchange);
+        let event = self.stream.error_event(&failed.in_stream());
+        self.out.extend_from_slice(&event);
+        self.end_failed(failed, exchange);
     }
 
-    fn end_failed(&mut self, error: &ErrorObject, exchange: &mut Exchange) {
+    fn end_failed(&mut self, failed: Failed, exchange: &mut Exchange) {
         // Dropping what is left of it cancels the call at the vendor.
         self.upstream = None;
         exchange.note(self.stream.summary());
-        exchange.note_error(error);
         if let Some(attempt) = self.attempt.take() {
-            attempt.settle(RouterOutcome::Failure);
+            attempt.fail(&failed);
         }
+        exchange.note_error(&failed.in_stream());
     }
 }
 
@@ -333,23 +338,23 @@ impl Through {
                     let Ok(bytes) = frame.into_data() else { continue };
                     if self.upstream.is_end_stream() {
                         // Whoever knows the length will not ask again.
-                        self.settle(RouterOutcome::Success, exchange);
+                        self.succeed(exchange);
                     }
                     return Poll::Ready(Ok(Some(bytes)));
                 }
                 Poll::Ready(None) => {
-                    self.settle(RouterOutcome::Success, exchange);
+                    self.succeed(exchange);
                     return Poll::Ready(Ok(None));
                 }
                 // There is no place for an error in these bytes: the connection says it by breaking.
                 Poll::Ready(Some(Err(error))) => {
-                    self.settle(RouterOutcome::Failure, exchange);
+                    self.fail(FailureClass::Malformed, exchange);
                     return Poll::Ready(Err(io::Error::other(error)));
                 }
                 Poll::Pending => {
                     let due = self.heard + self.idle;
                     if Instant::now() >= due {
-                        self.settle(RouterOutcome::Failure, exchange);
+                        self.fail(FailureClass::Timeout, exchange);
                         return Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut)));
                     }
                     if self.timer.is_elapsed() {
@@ -361,13 +366,17 @@ impl Through {
         }
     }
 
-    fn settle(&mut self, outcome: RouterOutcome, exchange: &mut Exchange) {
-        exchange.line.outcome = match outcome {
-            RouterOutcome::Success => Outcome::Ok,
-            _ => Outcome::Error,
-        };
+    fn succeed(&mut self, exchange: &mut Exchange) {
+        exchange.line.outcome = Outcome::Ok;
         if let Some(attempt) = self.attempt.take() {
-            attempt.settle(outcome);
+            attempt.succeed(None);
+        }
+    }
+
+    fn fail(&mut self, class: FailureClass, exchange: &mut Exchange) {
+        exchange.line.outcome = Outcome::Error;
+        if let Some(attempt) = self.attempt.take() {
+            attempt.fail(&Failed::new(class, "The provider's answer was cut off."));
         }
     }
 }

@@ -7,9 +7,12 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderName, HeaderValue, Uri};
 use llmux_providers::{Target, Vendor};
-use llmux_router::{Deployment as Candidate, NoRoute, Outcome, Pick, Request, Router};
+use llmux_router::{Deployment as Candidate, Price, Router, Snapshot};
+use serde::Serialize;
 
+use crate::attempt::Resolved;
 use crate::config::{Model, Settings};
+use crate::names::{is_pattern, matches, own};
 use crate::upstream::Origin;
 
 /// A provider at run time.
@@ -29,12 +32,12 @@ pub(crate) struct Provider {
 }
 
 impl Provider {
-    fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.max_concurrent > 0 && self.in_flight.load(Ordering::Relaxed) >= self.max_concurrent
     }
 
     /// Takes one of the provider's places, which all of its models share.
-    fn enter(&self) -> bool {
+    pub(crate) fn enter(&self) -> bool {
         self.in_flight
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |calls| {
                 (self.max_concurrent == 0 || calls < self.max_concurrent).then_some(calls + 1)
@@ -42,7 +45,7 @@ impl Provider {
             .is_ok()
     }
 
-    fn leave(&self) {
+    pub(crate) fn leave(&self) {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -93,13 +96,9 @@ pub(crate) struct Route {
 }
 
 impl Route {
-    fn new(name: String, deployments: Vec<Arc<Deployment>>, weights: &[u32]) -> Arc<Self> {
-        let candidates = deployments
-            .iter()
-            .zip(weights)
-            .map(|(deployment, &weight)| Candidate::new(deployment.id.as_str(), weight));
-        let router = Mutex::new(Router::new(candidates.collect::<Vec<_>>()));
-        Arc::new(Self { name, deployments, router })
+    fn new(name: String, group: Group, config: llmux_router::Config) -> Arc<Self> {
+        let router = Mutex::new(Router::new(config, group.candidates));
+        Arc::new(Self { name, deployments: group.deployments, router })
     }
 
     pub(crate) fn router(&self) -> MutexGuard<'_, Router> {
@@ -108,90 +107,51 @@ impl Route {
     }
 }
 
-/// A route, and what of it one request may use.
-#[derive(Clone, Debug)]
-pub(crate) struct Resolved {
-    pub(crate) route: Arc<Route>,
-    /// Deployments of other providers than the one the client named.
-    pub(crate) excluded: Vec<usize>,
-    /// The model's name without the provider's, where the client put that before it.
-    pub(crate) asked: String,
-}
-
-/// One call's place at a deployment. Dropped without a word it counts as cancelled.
-#[derive(Debug)]
-pub(crate) struct Attempt {
-    route: Arc<Route>,
-    pick: Option<Pick>,
-    pub(crate) deployment: Arc<Deployment>,
-    pub(crate) index: usize,
-}
-
-impl Attempt {
-    pub(crate) fn settle(mut self, outcome: Outcome) {
-        self.record(outcome);
-    }
-
-    fn record(&mut self, outcome: Outcome) {
-        if let Some(pick) = self.pick.take() {
-            self.deployment.provider.leave();
-            self.route.router().record(pick, outcome, Instant::now());
-        }
-    }
-}
-
-impl Drop for Attempt {
-    fn drop(&mut self) {
-        self.record(Outcome::Cancelled);
-    }
-}
-
-impl Resolved {
-    /// Takes a place at the deployment that the router chooses.
-    pub(crate) fn pick(&self, tried: &[usize], random: u64) -> Result<Attempt, NoRoute> {
-        let route = &self.route;
-        let mut excluded = self.excluded.clone();
-        let mut busy = false;
-        for (index, deployment) in route.deployments.iter().enumerate() {
-            if !excluded.contains(&index) && deployment.provider.is_full() {
-                excluded.push(index);
-                busy = true;
-            }
-        }
-        loop {
-            let request = Request { tried, excluded: &excluded, random };
-            let pick = route.router().pick(&request, Instant::now()).map_err(|no_route| {
-                // What only a full provider rules out is busy, not forbidden.
-                if busy { NoRoute::Busy } else { no_route }
-            })?;
-            let index = pick.index();
-            let deployment = Arc::clone(&route.deployments[index]);
-            if deployment.provider.enter() {
-                return Ok(Attempt {
-                    route: Arc::clone(route),
-                    pick: Some(pick),
-                    deployment,
-                    index,
-                });
-            }
-            // The last place went to another worker since we looked.
-            route.router().record(pick, Outcome::Cancelled, Instant::now());
-            excluded.push(index);
-            busy = true;
-        }
-    }
-
-    /// Tells whether a deployment is left that has not been tried.
-    pub(crate) fn has_untried(&self, tried: &[usize]) -> bool {
-        self.route.router().has_untried(tried, &self.excluded)
-    }
-}
-
 /// A model as `GET /v1/models` lists it.
 #[derive(Debug)]
 pub(crate) struct Listed {
     pub(crate) id: String,
     pub(crate) owned_by: String,
+}
+
+/// A deployment as `GET /control/deployments` shows it.
+#[derive(Debug, Serialize)]
+pub(crate) struct DeploymentState {
+    pub(crate) deployment_id: String,
+    model: String,
+    provider: String,
+    /// What the provider is asked for; `null`: what the client asks for.
+    upstream_model: Option<String>,
+    strategy: &'static str,
+    pub(crate) cooldown_active: bool,
+    provider_in_flight: u32,
+    /// 0: no limit.
+    provider_max_concurrent: u32,
+    #[serde(flatten)]
+    pub(crate) snapshot: Snapshot,
+}
+
+impl DeploymentState {
+    fn new(
+        route: &Route,
+        strategy: &'static str,
+        deployment: &Deployment,
+        snapshot: Snapshot,
+    ) -> Self {
+        let wildcard = is_pattern(&deployment.name) && deployment.upstream.is_none();
+        let upstream = deployment.upstream.as_deref().unwrap_or(&deployment.name);
+        Self {
+            deployment_id: deployment.id.clone(),
+            model: route.name.clone(),
+            provider: deployment.provider.name.clone(),
+            upstream_model: (!wildcard).then(|| upstream.to_owned()),
+            strategy,
+            cooldown_active: snapshot.cooldown_left_ms.is_some(),
+            provider_in_flight: deployment.provider.in_flight.load(Ordering::Relaxed),
+            provider_max_concurrent: deployment.provider.max_concurrent,
+            snapshot,
+        }
+    }
 }
 
 /// All routes.
@@ -218,7 +178,15 @@ pub(crate) struct Unusable {
 #[derive(Default)]
 struct Group {
     deployments: Vec<Arc<Deployment>>,
-    weights: Vec<u32>,
+    candidates: Vec<Candidate>,
+}
+
+impl Group {
+    fn add(&mut self, provider: &Arc<Provider>, model: &Model, ids: &mut HashMap<String, u32>) {
+        let deployment = deployment(provider, model, ids);
+        self.candidates.push(candidate(&deployment, model));
+        self.deployments.push(deployment);
+    }
 }
 
 impl Catalog {
@@ -229,19 +197,13 @@ impl Catalog {
         for configured in &settings.providers {
             let provider = Arc::new(provider(configured)?);
             for model in &configured.models {
-                let group = groups.entry(model.name.clone()).or_default();
-                group.deployments.push(deployment(&provider, model, &mut ids));
-                group.weights.push(model.weight);
+                groups.entry(model.name.clone()).or_default().add(&provider, model, &mut ids);
             }
             if settings.routing.default_provider.as_ref() == Some(&configured.name) {
-                let model = Model {
-                    name: "*".into(),
-                    upstream: None,
-                    weight: 1,
-                    timeout: configured.timeout,
-                };
-                let deployments = vec![deployment(&provider, &model, &mut ids)];
-                default = Some(Route::new("*".into(), deployments, &[1]));
+                let model = Model::any(configured.timeout);
+                let mut group = Group::default();
+                group.add(&provider, &model, &mut ids);
+                default = Some(Route::new(model.name, group, settings.routing.router.clone()));
             }
         }
 
@@ -254,7 +216,11 @@ impl Catalog {
         };
         for (name, group) in groups {
             let owner = group.deployments.first().map(|first| first.provider.name.clone());
-            let route = Route::new(name.clone(), group.deployments, &group.weights);
+            let mut config = settings.routing.router.clone();
+            if let Some(strategy) = settings.routing.model_strategy.get(&name) {
+                config.strategy = *strategy;
+            }
+            let route = Route::new(name.clone(), group, config);
             if is_pattern(&name) {
                 catalog.patterns.push(route);
             } else {
@@ -268,6 +234,44 @@ impl Catalog {
         Ok(catalog)
     }
 
+    /// Returns all routes, in the order in which names are looked up.
+    fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
+        let mut exact: Vec<_> = self.exact.values().collect();
+        exact.sort_by_key(|route| &route.name);
+        exact.into_iter().chain(&self.patterns).chain(&self.default)
+    }
+
+    /// Returns the state of all deployments.
+    pub(crate) fn deployments(&self) -> Vec<DeploymentState> {
+        let now = Instant::now();
+        let states = self.routes().flat_map(|route| {
+            let mut router = route.router();
+            let strategy = router.strategy();
+            let state = |(index, deployment): (usize, &Arc<Deployment>)| {
+                DeploymentState::new(route, strategy, deployment, router.snapshot(index, now))
+            };
+            route.deployments.iter().enumerate().map(state).collect::<Vec<_>>()
+        });
+        states.collect()
+    }
+
+    /// Begins or ends a cooldown by hand; returns the deployment's state after it, `None` if there is no such one.
+    pub(crate) fn set_cooldown(
+        &self,
+        id: &str,
+        period: Option<Duration>,
+    ) -> Option<DeploymentState> {
+        let now = Instant::now();
+        self.routes().find_map(|route| {
+            let mut router = route.router();
+            let index = router.index_of(id)?;
+            router.set_cooldown(index, period, now);
+            let snapshot = router.snapshot(index, now);
+            let strategy = router.strategy();
+            Some(DeploymentState::new(route, strategy, &route.deployments[index], snapshot))
+        })
+    }
+
     /// Returns the models that are configured by name, sorted.
     pub(crate) fn listed(&self) -> &[Listed] {
         &self.listed
@@ -278,6 +282,7 @@ impl Catalog {
     pub(crate) fn resolve(&self, name: &str) -> Option<Resolved> {
         let all = |route: &Arc<Route>| Resolved {
             route: Arc::clone(route),
+            name: name.to_owned(),
             excluded: Vec::new(),
             asked: name.to_owned(),
         };
@@ -288,7 +293,7 @@ impl Catalog {
             self.providers.iter().find_map(|provider| Some((provider, own(provider, name)?)));
         if let Some((provider, rest)) = of_provider
             && let Some(route) = self.exact.get(rest)
-            && let Some(resolved) = only(route, provider, rest)
+            && let Some(resolved) = only(route, provider, name, rest)
         {
             return Some(resolved);
         }
@@ -297,7 +302,9 @@ impl Catalog {
         }
         if let Some((provider, rest)) = of_provider {
             let of_it = self.patterns.iter().filter(|route| matches(&route.name, rest));
-            if let Some(resolved) = of_it.filter_map(|route| only(route, provider, rest)).next() {
+            if let Some(resolved) =
+                of_it.filter_map(|route| only(route, provider, name, rest)).next()
+            {
                 return Some(resolved);
             }
         }
@@ -306,38 +313,17 @@ impl Catalog {
 }
 
 /// Restricts a route to one provider; `None` if it has no deployment there.
-fn only(route: &Arc<Route>, provider: &str, asked: &str) -> Option<Resolved> {
+fn only(route: &Arc<Route>, provider: &str, name: &str, asked: &str) -> Option<Resolved> {
     let others = |(index, deployment): (usize, &Arc<Deployment>)| {
         (deployment.provider.name != provider).then_some(index)
     };
     let excluded: Vec<_> = route.deployments.iter().enumerate().filter_map(others).collect();
     (excluded.len() < route.deployments.len()).then(|| Resolved {
         route: Arc::clone(route),
+        name: name.to_owned(),
         excluded,
         asked: asked.to_owned(),
     })
-}
-
-/// Cuts `<provider>/` off a name.
-fn own<'a>(provider: &str, name: &'a str) -> Option<&'a str> {
-    name.strip_prefix(provider)?.strip_prefix('/').filter(|rest| !rest.is_empty())
-}
-
-fn is_pattern(name: &str) -> bool {
-    name.contains('*')
-}
-
-/// Matches a name against a pattern in which `*` stands for any text, the empty one included.
-fn matches(pattern: &str, name: &str) -> bool {
-    let Some((head, rest)) = pattern.split_once('*') else { return pattern == name };
-    let Some(mut name) = name.strip_prefix(head) else { return false };
-    let mut parts: Vec<&str> = rest.split('*').collect();
-    let Some(tail) = parts.pop() else { return false };
-    for part in parts {
-        let Some(at) = name.find(part) else { return false };
-        name = &name[at + part.len()..];
-    }
-    name.ends_with(tail)
 }
 
 fn provider(configured: &crate::config::Provider) -> Result<Provider, Unusable> {
@@ -387,23 +373,30 @@ fn deployment(
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Says what the router needs to know of a deployment.
+fn candidate(deployment: &Deployment, model: &Model) -> Candidate {
+    let mut candidate = Candidate::new(deployment.id.as_str())
+        .tags(model.tags.iter().cloned())
+        .price(price(deployment, model));
+    if let Some(weight) = model.weight {
+        candidate = candidate.weight(weight);
+    }
+    if let Some(requests) = model.rpm {
+        candidate = candidate.requests_per_minute(requests);
+    }
+    if let Some(tokens) = model.tpm {
+        candidate = candidate.tokens_per_minute(tokens);
+    }
+    candidate
+}
 
-    #[test]
-    fn a_star_stands_for_any_text() {
-        for (pattern, name, expected) in [
-            ("*", "", true),
-            ("*", "a/b", true),
-            ("openai/*", "openai/gpt", true),
-            ("openai/*", "openai", false),
-            ("gpt-*-mini", "gpt-4o-mini", true),
-            ("gpt-*-mini", "gpt-mini", false),
-            ("a*b*c", "a-b-c", true),
-            ("a*b*c", "acb", false),
-        ] {
-            assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
-        }
+/// Returns the deployment's own price; what it does not say comes from the table, by vendor and upstream model.
+fn price(deployment: &Deployment, model: &Model) -> Price {
+    let upstream = deployment.upstream_model(&model.name);
+    let known = llmux_types::lookup(deployment.provider.vendor.name, upstream);
+    let own = model.price;
+    Price {
+        input: own.input.or_else(|| known.and_then(|known| known.input)),
+        output: own.output.or_else(|| known.and_then(|known| known.output)),
     }
 }

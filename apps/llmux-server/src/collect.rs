@@ -1,8 +1,15 @@
 //! Whole bodies.
 
 use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_ENCODING, HeaderMap};
 use http_body::Body;
 use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use crate::error::ApiError;
+use crate::exchange::Exchange;
+use crate::gateway::Gateway;
 
 /// Why there is no whole body.
 pub(crate) enum CollectError {
@@ -41,7 +48,7 @@ where
 
 /// Reads and forgets what a client is still sending, within bounds, so that it gets to read the answer: a connection that is
 /// closed with bytes unread is reset, and takes the answer with it.
-pub(crate) fn discard(mut body: hyper::body::Incoming) {
+pub(crate) fn discard(mut body: Incoming) {
     const BYTES: usize = 64 * 1024 * 1024;
     const TIME: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -60,4 +67,32 @@ pub(crate) fn discard(mut body: hyper::body::Incoming) {
         };
         let _ = tokio::time::timeout(TIME, read).await;
     });
+}
+
+/// Reads the body of a client's request.
+pub(crate) async fn read_body(
+    gateway: &Gateway,
+    headers: &HeaderMap,
+    body: &mut Incoming,
+    limit: usize,
+    exchange: &mut Exchange,
+) -> Result<Bytes, ApiError> {
+    let encoded = headers.get(CONTENT_ENCODING).is_some_and(|value| value != "identity");
+    if encoded {
+        return Err(ApiError::encoded_body());
+    }
+    let started = Instant::now();
+    let bytes = if body.is_end_stream() {
+        Bytes::new()
+    } else {
+        let time = gateway.settings.server.read_timeout;
+        let read = tokio::time::timeout(time, collect(body, limit)).await;
+        read.map_err(|_| ApiError::body_too_slow())?.map_err(|error| match error {
+            CollectError::TooLarge => ApiError::body_too_large(limit),
+            CollectError::Broken => ApiError::body_broken(),
+        })?
+    };
+    exchange.line.bytes_in = bytes.len();
+    exchange.waited += started.elapsed();
+    Ok(bytes)
 }

@@ -9,6 +9,7 @@ use http::{Response, StatusCode};
 use llmux_auth::Denied;
 use llmux_providers::openai::Rejection;
 use llmux_providers::{DecodeError, EncodeError, Invalid, StreamFailure, anthropic};
+use llmux_router::{CooldownReason, Failure, NoRoute};
 use llmux_types::{ErrorEnvelope, ErrorObject, FailureClass};
 use serde_json::Value;
 
@@ -76,6 +77,13 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, INVALID, Some("model_not_found"), message).param("model")
     }
 
+    pub(crate) fn deployment_not_found(id: &str) -> Self {
+        let message =
+            format!("There is no deployment `{id}`; GET /control/deployments lists them.");
+        Self::new(StatusCode::NOT_FOUND, INVALID, Some("deployment_not_found"), message)
+            .param("deployment_id")
+    }
+
     pub(crate) fn unsupported_endpoint() -> Self {
         let message = "This endpoint is not available, or not for this model's provider.";
         Self::new(StatusCode::BAD_REQUEST, INVALID, Some("unsupported_endpoint"), message)
@@ -119,12 +127,6 @@ impl ApiError {
         let message = "The gateway is shutting down.";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "api_error", Some("shutting_down"), message)
             .closing()
-    }
-
-    pub(crate) fn busy() -> Self {
-        let message = "All deployments of the model have as many calls in flight as they may.";
-        let status = StatusCode::TOO_MANY_REQUESTS;
-        Self::new(status, "rate_limit_error", Some("rate_limit_exceeded"), message)
     }
 
     pub(crate) fn deadline() -> Self {
@@ -182,6 +184,41 @@ impl From<Denied> for ApiError {
     }
 }
 
+impl From<NoRoute> for ApiError {
+    fn from(no_route: NoRoute) -> Self {
+        let limited = |message| {
+            let status = StatusCode::TOO_MANY_REQUESTS;
+            Self::new(status, "rate_limit_error", Some("rate_limit_exceeded"), message)
+        };
+        let error = match no_route {
+            NoRoute::Excluded => return Self::unsupported_endpoint(),
+            NoRoute::Tags => {
+                let message = "No deployment of the model has the request's tags.";
+                let status = StatusCode::BAD_REQUEST;
+                return Self::new(status, INVALID, Some("no_matching_deployment"), message)
+                    .param("tags");
+            }
+            NoRoute::Busy => {
+                limited("All deployments of the model have as many calls in flight as they may.")
+            }
+            NoRoute::Limited { .. } => {
+                limited("The limits per minute of all deployments of the model are used up.")
+            }
+            NoRoute::Cooling { reason: CooldownReason::RateLimited, .. } => {
+                limited("All providers of the model limit the rate of requests at the moment.")
+            }
+            NoRoute::Cooling { .. } => {
+                let message = "All deployments of the model are out of use at the moment.";
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                let kind = "service_unavailable_error";
+                Self::new(status, kind, Some("no_deployment_available"), message)
+            }
+        };
+        let retry_after = no_route.retry_after().or(error.retry_after);
+        Self { retry_after, ..error }
+    }
+}
+
 impl From<EncodeError> for ApiError {
     fn from(error: EncodeError) -> Self {
         Self::new(StatusCode::BAD_REQUEST, INVALID, Some("unsupported_parameter"), error.message)
@@ -233,9 +270,48 @@ impl Failed {
         Self { rejection: Some(rejection), retry_after, ..failed }
     }
 
+    /// Says what the router needs to know of it.
+    pub(crate) const fn failure(&self) -> Failure {
+        Failure { class: self.class, retry_after: self.retry_after }
+    }
+
     /// Returns the error object for an event in a stream that has begun.
-    pub(crate) fn in_stream(self) -> ErrorObject {
-        *ApiError::from(self).error
+    pub(crate) fn in_stream(&self) -> ErrorObject {
+        match (&self.rejection, self.told()) {
+            (Some(rejection), None) => rejection.error.clone(),
+            (None, None) => *ApiError::internal().error,
+            (_, Some((_, kind, code, message))) => {
+                let message = message.to_owned();
+                let code = Some(Value::from(code));
+                ErrorObject { message, kind: kind.to_owned(), param: None, code }
+            }
+        }
+    }
+
+    /// Returns the status, type, code and message for a client; `None` where the vendor's own words pass.
+    fn told(&self) -> Option<(StatusCode, &'static str, &'static str, &str)> {
+        let (status, kind, code) = match self.class {
+            FailureClass::Request
+            | FailureClass::ContextWindow
+            | FailureClass::ContentPolicy
+            | FailureClass::Forbidden => return None,
+            FailureClass::RateLimited => (429, "rate_limit_error", "rate_limit_exceeded"),
+            FailureClass::Overloaded => (503, "service_unavailable_error", "upstream_overloaded"),
+            FailureClass::Timeout => (504, "timeout_error", "upstream_timeout"),
+            FailureClass::Credential => {
+                (502, "upstream_authentication_error", "upstream_authentication_error")
+            }
+            FailureClass::Connect => (502, "api_error", "upstream_unreachable"),
+            FailureClass::Server => (502, "api_error", "upstream_error"),
+            FailureClass::Malformed => (502, "api_error", "upstream_malformed"),
+        };
+        let message = if self.class == FailureClass::Credential {
+            // The vendor's text may show a part of our key.
+            "The provider refused the gateway's credential or account."
+        } else {
+            &self.message
+        };
+        Some((StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY), kind, code, message))
     }
 }
 
@@ -274,26 +350,10 @@ impl From<StreamFailure> for Failed {
 impl From<Failed> for ApiError {
     /// Says what the client gets when this was the last attempt.
     fn from(failed: Failed) -> Self {
-        let (status, kind, code) = match failed.class {
-            FailureClass::Request | FailureClass::Forbidden => return Self::vendors_own(failed),
-            FailureClass::RateLimited => (429, "rate_limit_error", "rate_limit_exceeded"),
-            FailureClass::Overloaded => (503, "service_unavailable_error", "upstream_overloaded"),
-            FailureClass::Timeout => (504, "timeout_error", "upstream_timeout"),
-            FailureClass::Credential => {
-                (502, "upstream_authentication_error", "upstream_authentication_error")
-            }
-            FailureClass::Connect => (502, "api_error", "upstream_unreachable"),
-            FailureClass::Server => (502, "api_error", "upstream_error"),
-            FailureClass::Malformed => (502, "api_error", "upstream_malformed"),
+        let Some((status, kind, code, message)) = failed.told() else {
+            return Self::vendors_own(failed);
         };
-        let message = if failed.class == FailureClass::Credential {
-            // The vendor's text may show a part of our key.
-            Cow::Borrowed("The provider refused the gateway's credential or account.")
-        } else {
-            failed.message
-        };
-        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
-        let mut error = Self::new(status, kind, Some(code), message);
+        let mut error = Self::new(status, kind, Some(code), message.to_owned());
         error.retry_after = failed.retry_after.or(error.retry_after);
         *error.headers = failed.headers;
         error

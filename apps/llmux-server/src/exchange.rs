@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::HeaderValue;
 use llmux_providers::Summary;
+use llmux_router::Why;
 use llmux_types::Usage;
 use serde::{Serialize, Serializer};
 
@@ -46,6 +47,9 @@ pub(crate) struct AccessLine {
     pub(crate) deployment: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) upstream_model: Option<String>,
+    /// Why the last deployment was chosen.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_display")]
+    pub(crate) decision: Option<Why>,
     pub(crate) attempts: u32,
     pub(crate) stream: bool,
     pub(crate) status: u16,
@@ -71,6 +75,13 @@ pub(crate) struct AccessLine {
 
 fn as_text<S: Serializer>(value: &HeaderValue, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(value.to_str().unwrap_or_default())
+}
+
+fn as_display<S: Serializer>(why: &Option<Why>, serializer: S) -> Result<S::Ok, S::Error> {
+    match why {
+        Some(why) => serializer.collect_str(why),
+        None => serializer.serialize_none(),
+    }
 }
 
 /// See the module.
@@ -106,6 +117,7 @@ impl Exchange {
             provider: None,
             deployment: None,
             upstream_model: None,
+            decision: None,
             attempts: 0,
             stream: false,
             // What nginx calls a client that closed the connection before it was answered.
@@ -139,6 +151,11 @@ impl Exchange {
     pub(crate) fn note(&mut self, summary: Summary) {
         self.line.usage = summary.usage;
         self.line.finish_reason = summary.finish_reason;
+    }
+
+    /// Returns the tokens of the answer, if the vendor said.
+    pub(crate) const fn usage(&self) -> Option<Usage> {
+        self.line.usage
     }
 
     /// Takes note of the first output.

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use llmux_auth::Gate;
-use llmux_router::RetryPolicy;
 
 use crate::catalog::Catalog;
 use crate::config::Settings;
@@ -17,7 +16,6 @@ pub(crate) struct Gateway {
     pub(crate) settings: Settings,
     pub(crate) catalog: Catalog,
     pub(crate) gate: Gate,
-    pub(crate) retry: RetryPolicy,
     pub(crate) log: Log,
     /// Start of the process in Unix seconds: `created` of all models.
     pub(crate) started: u64,
@@ -27,20 +25,11 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     pub(crate) fn new(settings: Settings, catalog: Catalog, gate: Gate, log: Log) -> Arc<Self> {
-        let routing = &settings.routing;
-        let retry = RetryPolicy {
-            count: routing.retry_count,
-            backoff: routing.retry_backoff,
-            max_backoff: routing.retry_max_backoff,
-            jitter: routing.retry_jitter,
-            fallback: routing.fallback_enabled,
-        };
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         Arc::new(Self {
             settings,
             catalog,
             gate,
-            retry,
             log,
             started,
             draining: AtomicBool::new(false),

@@ -1,11 +1,13 @@
 //! The LLMux gateway.
 
 mod ask;
+mod attempt;
 mod body;
 mod catalog;
 mod cli;
 mod collect;
 mod config;
+mod control;
 mod demo;
 mod error;
 mod exchange;
@@ -13,6 +15,7 @@ mod gateway;
 mod headers;
 mod log;
 mod mock;
+mod names;
 mod proxy;
 mod routes;
 mod run;

@@ -7,7 +7,6 @@ use http::header::{
     CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
 };
 use http::{Request, Response, StatusCode};
-use http_body::Body as _;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use llmux_auth::Admitted;
@@ -16,18 +15,19 @@ use llmux_providers::{
     ChatCodec, ClientStream, Dialect, EmbeddingsCodec, EncodeError, Encoding, Endpoint, Invalid,
     Outgoing, Summary, anthropic,
 };
-use llmux_router::{Failure, NoRoute, Outcome, Step};
+use llmux_router::{FallbackKind, Left, NoRoute, Step};
 use llmux_types::FailureClass;
 use tokio::time::Instant;
 
 use crate::ask::Ask;
+use crate::attempt::{Attempt, Facts, Resolved};
 use crate::body::{Events, Reply, StreamTimes, Through};
-use crate::catalog::{Attempt, Deployment, Resolved};
-use crate::collect::{CollectError, collect};
+use crate::catalog::Deployment;
+use crate::collect::{CollectError, collect, read_body};
 use crate::config::IncludeUsage;
 use crate::error::{ApiError, Failed};
 use crate::exchange::Exchange;
-use crate::gateway::Worker;
+use crate::gateway::{Gateway, Worker};
 use crate::headers;
 use crate::upstream::UpstreamBody;
 
@@ -58,51 +58,26 @@ pub(crate) async fn call(
         return Err(ApiError::shutting_down());
     }
 
-    let body = read_body(&head.headers, body, worker, exchange).await?;
+    let limit = gateway.settings.server.max_body_bytes;
+    let body = read_body(gateway, &head.headers, body, limit, exchange).await?;
     let ask = Ask::look(endpoint, head.headers, path_model, body, exchange)?;
     let admitted = gateway.gate.admit(caller)?;
-    let resolved = resolve(worker, &ask)?;
-
-    let call = Call { worker, admitted: &admitted, ask: &ask, resolved };
-    let response = call.answer(exchange).await?;
+    let resolved = resolve(gateway, endpoint, &ask.model)?;
+    let response = Call::new(worker, &admitted, &ask, resolved).answer(exchange).await?;
     Ok((response, Some(admitted)))
 }
 
-async fn read_body(
-    headers: &HeaderMap,
-    body: &mut Incoming,
-    worker: &Worker,
-    exchange: &mut Exchange,
-) -> Result<Bytes, ApiError> {
-    let server = &worker.gateway.settings.server;
-    let limit = server.max_body_bytes;
-    let encoded = headers.get(CONTENT_ENCODING).is_some_and(|value| value != "identity");
-    if encoded {
-        return Err(ApiError::encoded_body());
-    }
-    let started = Instant::now();
-    let bytes = if body.is_end_stream() {
-        Bytes::new()
-    } else {
-        let read = tokio::time::timeout(server.read_timeout, collect(body, limit)).await;
-        read.map_err(|_| ApiError::body_too_slow())?.map_err(|error| match error {
-            CollectError::TooLarge => ApiError::body_too_large(limit),
-            CollectError::Broken => ApiError::body_broken(),
-        })?
-    };
-    exchange.line.bytes_in = bytes.len();
-    exchange.waited += started.elapsed();
-    Ok(bytes)
-}
-
-/// Finds the deployments that may answer.
-fn resolve(worker: &Worker, ask: &Ask) -> Result<Resolved, ApiError> {
-    let found = worker.gateway.catalog.resolve(&ask.model);
-    let mut resolved = found.ok_or_else(|| ApiError::model_not_found(&ask.model))?;
+/// Finds the deployments of `model` that may answer.
+pub(crate) fn resolve(
+    gateway: &Gateway,
+    endpoint: Endpoint,
+    model: &str,
+) -> Result<Resolved, ApiError> {
+    let found = gateway.catalog.resolve(model);
+    let mut resolved = found.ok_or_else(|| ApiError::model_not_found(model))?;
     let deployments = &resolved.route.deployments;
-    let unable = |deployment: &Deployment| {
-        Way::to(deployment.provider.vendor.dialect, ask.endpoint).is_none()
-    };
+    let unable =
+        |deployment: &Deployment| Way::to(deployment.provider.vendor.dialect, endpoint).is_none();
     let cannot: Vec<_> =
         (0..deployments.len()).filter(|&index| unable(&deployments[index])).collect();
     resolved.excluded.extend(cannot);
@@ -117,34 +92,47 @@ struct Call<'a> {
     worker: &'a Worker,
     admitted: &'a Admitted,
     ask: &'a Ask,
+    facts: Facts<'a>,
+    /// The model that is tried.
     resolved: Resolved,
+    /// Its deployments that failed this request.
+    tried: Vec<usize>,
+    /// The models so far, in all their spellings; the one asked for first.
+    visited: Vec<String>,
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
+    fn new(worker: &'a Worker, admitted: &'a Admitted, ask: &'a Ask, resolved: Resolved) -> Self {
+        let visited = vec![ask.model.clone(), resolved.asked.clone(), resolved.route.name.clone()];
+        Self { worker, admitted, ask, facts: ask.facts(), resolved, tried: Vec::new(), visited }
+    }
+
     /// Tries deployments until one answers or the retry policy gives up.
     async fn answer(mut self, exchange: &mut Exchange) -> Result<Response<Reply>, ApiError> {
-        let policy = &self.worker.gateway.retry;
-        let mut tried = Vec::new();
+        let policy = &self.worker.gateway.settings.routing.retry;
         // What a vendor could not be told: the answer, if no other is left.
         let mut unsaid: Option<Unsaid> = None;
         // How the last attempt failed.
         let mut last: Option<Failed> = None;
         loop {
             let started = Instant::now();
-            let placed = self.place(&tried, last.is_none()).await;
+            let placed = self.place(last.is_none()).await;
             exchange.waited += started.elapsed();
             let attempt = match (placed, last.take(), unsaid.take()) {
                 (Ok(attempt), ..) => attempt,
-                (Err(_), Some(failed), _) => return Err(ApiError::from(failed)),
+                (Err(_), Some(failed), _) => return Err(self.give_up(failed)),
                 (Err(_), None, Some(unsaid)) => return Err(ApiError::from(unsaid)),
                 (Err(error), None, None) => return Err(error),
             };
             let prepared = match self.prepare(&attempt.deployment) {
                 Ok(prepared) => prepared,
-                Err(invalid @ Unsaid::Invalid(_)) => return Err(invalid.into()),
                 Err(other) => {
-                    self.resolved.excluded.push(attempt.index);
-                    attempt.settle(Outcome::Rejected);
+                    let index = attempt.index;
+                    attempt.unsent();
+                    if matches!(other, Unsaid::Invalid(_)) {
+                        return Err(other.into());
+                    }
+                    self.resolved.excluded.push(index);
                     unsaid = Some(other);
                     continue;
                 }
@@ -152,7 +140,8 @@ impl Call<'_> {
             exchange.line.attempts += 1;
             exchange.line.deployment = Some(attempt.deployment.id.clone());
             exchange.line.provider = Some(attempt.deployment.provider.name.clone());
-            tried.push(attempt.index);
+            exchange.line.decision = attempt.why();
+            self.tried.push(attempt.index);
             if !policy.fallback {
                 self.stay_at(attempt.index);
             }
@@ -168,26 +157,37 @@ impl Call<'_> {
                 message = %failed.message,
                 "attempt failed"
             );
-            attempt.settle(match failed.class {
-                FailureClass::Request => Outcome::Rejected,
-                _ => Outcome::Failure,
-            });
-            let failure = Failure { class: failed.class, retry_after: failed.retry_after };
-            let others = self.resolved.has_untried(&tried);
-            let step = policy.after(&failure, exchange.line.attempts, others, fastrand::u64(..));
-            match step {
-                Step::Elsewhere => {}
-                Step::Again { delay } if !self.is_over(delay) => {
+            attempt.fail(&failed);
+            let next = FallbackKind::of(failed.class).and_then(|kind| self.next_model(kind));
+            let left = Left {
+                deployments: self.resolved.has_untried(&self.tried, &self.facts),
+                models: next.is_some(),
+            };
+            let attempts = exchange.line.attempts;
+            match (policy.after(&failed.failure(), attempts, left, fastrand::u64(..)), next) {
+                (Step::Elsewhere, _) => {}
+                (Step::NextModel, Some(next)) => self.go_on_with(next),
+                (Step::Again { delay }, _) if !self.is_over(delay) => {
                     tokio::time::sleep(delay).await;
                     exchange.waited += delay;
                 }
-                Step::Again { .. } | Step::GiveUp => return Err(failed.into()),
+                _ => return Err(self.give_up(failed)),
             }
             if self.is_over(Duration::ZERO) {
-                return Err(failed.into());
+                return Err(self.give_up(failed));
             }
             last = Some(failed);
         }
+    }
+
+    /// Makes the client's answer of the last failure.
+    fn give_up(&self, mut failed: Failed) -> ApiError {
+        if failed.class == FailureClass::RateLimited {
+            // Another deployment may be back before the one that failed last.
+            let earliest = self.resolved.retry_after(&self.facts);
+            failed.retry_after = [failed.retry_after, earliest].into_iter().flatten().min();
+        }
+        failed.into()
     }
 
     /// Tells whether the client's time will have run out after `delay`.
@@ -200,21 +200,59 @@ impl Call<'_> {
         self.resolved.excluded = all.filter(|&other| other != index).collect();
     }
 
-    /// Takes a place at a deployment; with `patient` waits a little while all are full.
-    async fn place(&self, tried: &[usize], patient: bool) -> Result<Attempt, ApiError> {
-        const STEP: Duration = Duration::from_millis(20);
-        let give_up = Instant::now() + self.worker.gateway.settings.routing.retry_max_backoff;
+    /// Finds the next fallback model that has deployments for the endpoint.
+    fn next_model(&self, kind: FallbackKind) -> Option<Resolved> {
+        let routing = &self.worker.gateway.settings.routing;
+        if !routing.retry.fallback {
+            return None;
+        }
+        let mut visited: Vec<&str> = self.visited.iter().map(String::as_str).collect();
         loop {
-            match self.resolved.pick(tried, fastrand::u64(..)) {
-                Ok(attempt) => return Ok(attempt),
-                Err(NoRoute::Excluded) => return Err(ApiError::unsupported_endpoint()),
-                Err(NoRoute::Busy) if self.is_over(STEP) => return Err(ApiError::deadline()),
-                Err(NoRoute::Busy) if !patient || Instant::now() >= give_up => {
-                    return Err(ApiError::busy());
-                }
-                Err(NoRoute::Busy) => tokio::time::sleep(STEP).await,
+            let name = routing.fallbacks.next(kind, &visited)?;
+            visited.push(name);
+            if let Ok(resolved) = resolve(&self.worker.gateway, self.ask.endpoint, name) {
+                return Some(resolved);
             }
         }
+    }
+
+    fn go_on_with(&mut self, next: Resolved) {
+        self.visited.extend([next.name.clone(), next.asked.clone(), next.route.name.clone()]);
+        self.resolved = next;
+        self.tried.clear();
+    }
+
+    /// Takes a place at a deployment of the model, else of the next one that has a place; with `patient` waits a
+    /// little while all are full.
+    async fn place(&mut self, patient: bool) -> Result<Attempt, ApiError> {
+        const STEP: Duration = Duration::from_millis(20);
+        let patience = self.worker.gateway.settings.routing.retry.max_backoff;
+        let give_up = Instant::now() + patience;
+        let mut models = vec![self.resolved.clone()];
+        let mut no_route = NoRoute::Excluded;
+        loop {
+            match self.resolved.pick(&self.tried, &self.facts) {
+                Ok(attempt) => return Ok(attempt),
+                Err(error) => no_route = no_route.sooner(error),
+            }
+            let Some(next) = self.next_model(FallbackKind::General) else { break };
+            self.go_on_with(next);
+            models.push(self.resolved.clone());
+        }
+        while patient && no_route == NoRoute::Busy && Instant::now() < give_up {
+            if self.is_over(STEP) {
+                return Err(ApiError::deadline());
+            }
+            tokio::time::sleep(STEP).await;
+            for resolved in &models {
+                if let Ok(attempt) = resolved.pick(&[], &self.facts) {
+                    self.resolved = resolved.clone();
+                    self.tried.clear();
+                    return Ok(attempt);
+                }
+            }
+        }
+        Err(no_route.into())
     }
 
     /// Makes one call.
@@ -282,7 +320,7 @@ impl Call<'_> {
             return match self.whole(body, &prepared, until, exchange).await {
                 Ok(bytes) => {
                     exchange.note_output();
-                    attempt.settle(Outcome::Success);
+                    attempt.succeed(exchange.usage());
                     answer.content_type.get_or_insert(HeaderValue::from_static("application/json"));
                     Ok(answer.respond(Reply::Whole(bytes)))
                 }

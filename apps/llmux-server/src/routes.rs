@@ -16,12 +16,12 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::body::{Body, Reply};
-use crate::collect::discard;
+use crate::collect::{discard, read_body};
 use crate::error::ApiError;
 use crate::exchange::{Exchange, Outcome, milliseconds};
 use crate::gateway::{Gateway, Worker};
 use crate::timed_io::Busy;
-use crate::{headers, proxy};
+use crate::{control, headers, proxy};
 
 /// Who may use a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub(crate) enum Role {
     Public,
     /// Holders of a key, everyone on an open data plane.
     Caller,
+    /// Holders of the master key.
+    Administrator,
 }
 
 impl Role {
@@ -37,6 +39,7 @@ impl Role {
         match self {
             Self::Public => "public",
             Self::Caller => "caller",
+            Self::Administrator => "administrator",
         }
     }
 }
@@ -49,6 +52,9 @@ enum Action {
     Live,
     Ready,
     Health,
+    Explain,
+    Deployments,
+    SetCooldown,
 }
 
 /// One route. Its path is written as clients know it best; see [`Path`] for the other spellings.
@@ -68,6 +74,10 @@ const fn read(path: &'static str, role: Role, action: Action) -> Route {
     Route { method: "GET", path, role, action }
 }
 
+const fn manage(path: &'static str, action: Action) -> Route {
+    Route { method: "POST", path, role: Role::Administrator, action }
+}
+
 static ROUTES: &[Route] = &[
     proxied("/v1/chat/completions", Endpoint::ChatCompletions),
     proxied("/v1/completions", Endpoint::Completions),
@@ -85,7 +95,13 @@ static ROUTES: &[Route] = &[
     read("/health", Role::Public, Action::Health),
     read("/health/live", Role::Public, Action::Live),
     read("/health/ready", Role::Public, Action::Ready),
+    read("/control/deployments", Role::Administrator, Action::Deployments),
+    manage("/control/deployments/cooldown", Action::SetCooldown),
+    manage("/route/explain", Action::Explain),
 ];
+
+/// The largest body of a request to the management plane, in bytes.
+const MAX_MANAGEMENT_BODY: usize = 1024 * 1024;
 
 /// Paths that clients and tools know and that are not built: they answer `unsupported_endpoint`.
 static NOT_BUILT: [&str; 1] = ["/metrics"];
@@ -111,7 +127,7 @@ static MANAGEMENT: [&str; 14] = [
 /// Lists the routes, one a line: method, path, role.
 pub(crate) fn list() -> String {
     let line =
-        |route: &Route| format!("{:<5} {:<26} {}\n", route.method, route.path, route.role.as_str());
+        |route: &Route| format!("{:<5} {:<30} {}\n", route.method, route.path, route.role.as_str());
     ROUTES.iter().map(line).collect()
 }
 
@@ -213,8 +229,13 @@ async fn dispatch(
     let worker = &connection.worker;
     let gateway = &worker.gateway;
     let found: Vec<&Route> = ROUTES.iter().filter(|route| path.is(route)).collect();
-    let is_data = found.iter().any(|route| route.role == Role::Caller);
-    if found.is_empty() || (is_data && connection.port == Port::Admin) {
+    let admin_port = gateway.settings.server.admin_port;
+    let here = |route: &&Route| match route.role {
+        Role::Public => true,
+        Role::Caller => connection.port == Port::Main,
+        Role::Administrator => connection.port == Port::Admin || admin_port == 0,
+    };
+    if !found.iter().any(here) {
         return elsewhere(connection, &path, &head, exchange);
     }
     let method = match head.method {
@@ -227,6 +248,10 @@ async fn dispatch(
         return Err(ApiError::method_not_allowed(allow));
     };
     exchange.line.route = route.path;
+    if route.role == Role::Administrator {
+        gateway.gate.administer(headers::presented_key(&head.headers))?;
+        exchange.line.caller = Some("master");
+    }
     match route.action {
         Action::Proxy(endpoint) => {
             let model = path.deployment.clone();
@@ -255,6 +280,17 @@ async fn dispatch(
                 response.headers_mut().insert(http::header::RETRY_AFTER, HeaderValue::from(1));
             }
             Ok((response, None))
+        }
+        Action::Deployments => Ok((control::deployments(gateway), None)),
+        Action::Explain => {
+            let limit = gateway.settings.server.max_body_bytes;
+            let body = read_body(gateway, &head.headers, body, limit, exchange).await?;
+            Ok((control::explain(gateway, head, body, exchange)?, None))
+        }
+        Action::SetCooldown => {
+            let limit = MAX_MANAGEMENT_BODY;
+            let body = read_body(gateway, &head.headers, body, limit, exchange).await?;
+            Ok((control::set_cooldown(gateway, &body)?, None))
         }
     }
 }
@@ -295,7 +331,7 @@ fn identify(gateway: &Gateway, head: &Parts, exchange: &mut Exchange) -> Result<
     Ok(())
 }
 
-fn json_response(status: StatusCode, body: &impl Serialize) -> Response<Reply> {
+pub(crate) fn json_response(status: StatusCode, body: &impl Serialize) -> Response<Reply> {
     let text = serde_json::to_vec(body).expect("texts and numbers are always JSON");
     let mut response = Response::new(Reply::Whole(Bytes::from(text)));
     *response.status_mut() = status;
@@ -373,8 +409,8 @@ impl Path {
         if self.deployment.is_some() && !matches!(route.action, Action::Proxy(_)) {
             return false;
         }
-        // Health is where it is, and nowhere else.
-        if route.role == Role::Public && !self.plain {
+        // All else is where it is, and nowhere else.
+        if route.role != Role::Caller && !self.plain {
             return false;
         }
         self.matches(route.path)

@@ -14,6 +14,8 @@
 
 pub mod anthropic;
 mod codec;
+mod estimate;
+mod facts;
 pub mod gemini;
 mod json;
 mod multipart;

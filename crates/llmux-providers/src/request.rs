@@ -5,9 +5,10 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny};
 use serde_json::value::RawValue;
 
+use crate::estimate;
+use crate::facts::{Fields, add_tags, array_of_tags};
 use crate::json::{Member, Shape, Splices, members, quoted, skip_space, span};
 use crate::target::Endpoint;
 
@@ -24,35 +25,6 @@ pub struct Invalid {
 impl Invalid {
     pub(crate) fn field(param: &'static str, message: impl Into<String>) -> Self {
         Self { param: Some(param), message: message.into() }
-    }
-}
-
-/// The fields that the gateway acts on. Everything else is passed over without being kept.
-#[derive(Deserialize)]
-struct Fields<'a> {
-    #[serde(borrow)]
-    model: Option<&'a RawValue>,
-    #[serde(borrow)]
-    stream: Option<&'a RawValue>,
-    #[serde(borrow)]
-    stream_options: Option<&'a RawValue>,
-    #[serde(default)]
-    tags: Present,
-    #[serde(default)]
-    cache: Present,
-    #[serde(borrow)]
-    metadata: Option<&'a RawValue>,
-    messages: Option<Shape>,
-    input: Option<Shape>,
-}
-
-/// Whether a field is there, whatever its value.
-#[derive(Default)]
-struct Present(bool);
-
-impl<'de> Deserialize<'de> for Present {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        IgnoredAny::deserialize(deserializer).map(|_| Self(true))
     }
 }
 
@@ -80,6 +52,10 @@ pub struct JsonRequest {
     usage_asked: bool,
     /// Whether some of the gateway's own fields must be taken out.
     has_control_fields: bool,
+    tags: Vec<String>,
+    max_output_tokens: Option<u64>,
+    choices: u64,
+    estimated_input_tokens: u64,
 }
 
 impl JsonRequest {
@@ -87,7 +63,7 @@ impl JsonRequest {
     ///
     /// # Errors
     /// [`Invalid`] if it is no JSON object, or a field that the gateway acts on is missing, of a wrong type, or there
-    /// twice (the vendor might read the other one).
+    /// twice (the vendor might read the other one). Tags are strings of 1 to 256 bytes, at most 64 different ones.
     pub fn look(body: Bytes, endpoint: Endpoint) -> Result<Self, Invalid> {
         let fields: Fields<'_> =
             serde_json::from_slice(&body).map_err(|error| invalid(&error, &body))?;
@@ -104,9 +80,19 @@ impl JsonRequest {
             Some(raw) => include_usage(raw)?,
             None => false,
         };
-        let tags_in_metadata =
-            fields.metadata.is_some_and(|raw| !array_of_tags(raw.get()).is_empty());
-        let has_control_fields = fields.tags.0 || fields.cache.0 || tags_in_metadata;
+        let mut tags = Vec::new();
+        if let Some(list) = fields.tags.map(RawValue::get)
+            && list != "null"
+        {
+            add_tags(&mut tags, list, "tags")?;
+        }
+        let mut has_control_fields = fields.tags.is_some() || fields.has_cache;
+        if let Some(metadata) = fields.metadata.map(RawValue::get) {
+            for member in array_of_tags(metadata) {
+                has_control_fields = true;
+                add_tags(&mut tags, &metadata[member.value], "metadata.tags")?;
+            }
+        }
         let stream_end = fields.stream.map_or(0, |raw| span(&body, raw.get()).end);
         let stream_options = fields.stream_options.map(|raw| span(&body, raw.get()));
         Ok(Self {
@@ -117,6 +103,10 @@ impl JsonRequest {
             stream_options,
             usage_asked,
             has_control_fields,
+            tags,
+            max_output_tokens: fields.max_output_tokens,
+            choices: fields.choices.unwrap_or(1).max(1),
+            estimated_input_tokens: estimate::tokens(&body),
             body,
         })
     }
@@ -134,6 +124,32 @@ impl JsonRequest {
     /// Tells whether the client asked for the usage of its stream.
     pub const fn usage_asked(&self) -> bool {
         self.usage_asked
+    }
+
+    /// Returns the tags that the client asks for: those of `tags`, then those of `metadata.tags`, each once.
+    pub fn tags(&self) -> &[String] {
+        &self.tags
+    }
+
+    /// Returns the most tokens that each choice may have: the largest of `max_completion_tokens`, `max_tokens` and
+    /// `max_output_tokens`. `None` if none is a non-negative integer.
+    pub const fn max_output_tokens(&self) -> Option<u64> {
+        self.max_output_tokens
+    }
+
+    /// Returns how many answers are asked for: `n` where it is a positive integer, else 1.
+    pub const fn choices(&self) -> u64 {
+        self.choices
+    }
+
+    /// Returns an estimate of the tokens of the input, by a rule and not by a tokenizer: the bytes of the whole body
+    /// without its base64 payloads, divided by four and rounded up, and 1,000 for each payload.
+    ///
+    /// A payload is what follows `;base64,` in a string that begins with `data:`, or 1,024 and more bytes in a row that
+    /// are all letters, digits, `+`, `/`, `-`, `_` or `=`. An image costs some hundred to some thousand tokens whatever
+    /// its bytes are.
+    pub const fn estimated_input_tokens(&self) -> u64 {
+        self.estimated_input_tokens
     }
 
     /// Returns the body as it came.
@@ -232,13 +248,6 @@ impl JsonRequest {
             }
         }
     }
-}
-
-/// Finds `tags` in a `metadata` object, where it is an array.
-fn array_of_tags(metadata: &str) -> Vec<Member> {
-    let mut found = members(metadata.as_bytes(), |name| name == "tags").unwrap_or_default();
-    found.retain(|member| metadata.as_bytes().get(member.value.start) == Some(&b'['));
-    found
 }
 
 /// Reads a value that must be a string.

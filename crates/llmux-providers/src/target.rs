@@ -81,6 +81,11 @@ impl Endpoint {
         matches!(self, Self::AudioTranscriptions | Self::AudioTranslations)
     }
 
+    /// Tells whether the vendor charges for the tokens of an answer.
+    pub const fn answers_tokens(self) -> bool {
+        !matches!(self, Self::Embeddings | Self::Moderations | Self::CountTokens)
+    }
+
     /// Tells whether an unstreamed answer is always JSON.
     pub const fn answers_json(self) -> bool {
         !matches!(self, Self::AudioSpeech | Self::AudioTranscriptions | Self::AudioTranslations)

@@ -24,6 +24,15 @@ fn value() -> impl Strategy<Value = Value> {
     })
 }
 
+/// The fields that are counts, with and without sense.
+fn counts() -> impl Strategy<Value = Map<String, Value>> {
+    let name = prop::sample::select(&COUNTS[..]).prop_map(str::to_owned);
+    let count = prop_oneof![value(), any::<u64>().prop_map(Value::from), Just(json!(1.5))];
+    prop::collection::btree_map(name, count, 0..4).prop_map(|counts| counts.into_iter().collect())
+}
+
+const COUNTS: [&str; 4] = ["max_tokens", "max_completion_tokens", "max_output_tokens", "n"];
+
 /// A request body: fields that the gateway acts on among others, in any order (by name: serde sorts), and with or
 /// without white space.
 fn body() -> impl Strategy<Value = (Value, Vec<u8>)> {
@@ -34,7 +43,12 @@ fn body() -> impl Strategy<Value = (Value, Vec<u8>)> {
         Just(json!({"include_usage": true, "other": 1})),
         Just(json!({"other": [1, 2]})),
     ];
+    let tags = prop_oneof![
+        Just(Value::Null),
+        prop::collection::vec("[a-z\"\\\\\u{e9}]{1,3}", 0..5).prop_map(Value::from),
+    ];
     let metadata = prop_oneof![
+        Just(json!({"tags": ["a", "b\"\u{e9}", "a"], "user": "u"})),
         Just(json!({"tags": ["a"], "user": "u"})),
         Just(json!({"tags": ["a"]})),
         Just(json!({"tags": "text"})),
@@ -45,14 +59,16 @@ fn body() -> impl Strategy<Value = (Value, Vec<u8>)> {
         prop::option::of("[a-z\"/\\\\]{1,8}".prop_map(Value::from)),
         prop::option::of(any::<bool>().prop_map(Value::from)),
         prop::option::of(options),
-        prop::option::of(value()),
+        prop::option::of(tags),
         prop::option::of(value()),
         prop::option::of(metadata),
+        counts(),
         prop::collection::btree_map("[a-zA-Z_]{1,3}", value(), 0..5),
         any::<bool>(),
     )
-        .prop_map(|(model, stream, options, tags, cache, metadata, others, pretty)| {
+        .prop_map(|(model, stream, options, tags, cache, metadata, counts, others, pretty)| {
             let mut members: Map<String, Value> = others.into_iter().collect();
+            members.extend(counts);
             let known = [
                 ("model", model),
                 ("stream", stream),
@@ -92,6 +108,15 @@ fn expected(mut body: Value, model: &str, ask_usage: bool) -> Value {
         metadata.remove("tags");
     }
     body
+}
+
+/// The strings of `list`, if it is one, that are not in `tags` yet.
+fn add_tags(tags: &mut Vec<String>, list: &Value) {
+    for tag in list.as_array().into_iter().flatten().filter_map(Value::as_str) {
+        if !tags.iter().any(|known| known == tag) {
+            tags.push(tag.to_owned());
+        }
+    }
 }
 
 fn frames(pieces: &[&[u8]]) -> Vec<Vec<u8>> {
@@ -165,6 +190,21 @@ proptest! {
         if wanted == body {
             prop_assert_eq!(edited, text);
         }
+    }
+
+    #[test]
+    fn facts_are_what_a_whole_parse_finds((body, text) in body()) {
+        let bytes = text.len() as u64;
+        let request = JsonRequest::look(Bytes::from(text), Endpoint::Completions).expect("valid");
+        let mut tags = Vec::new();
+        add_tags(&mut tags, &body["tags"]);
+        add_tags(&mut tags, &body["metadata"]["tags"]);
+        prop_assert_eq!(request.tags(), tags);
+        let most = COUNTS[..3].iter().filter_map(|name| body[name].as_u64()).max();
+        prop_assert_eq!(request.max_output_tokens(), most);
+        let choices = body["n"].as_u64().filter(|&n| n > 0).unwrap_or(1);
+        prop_assert_eq!(request.choices(), choices);
+        prop_assert_eq!(request.estimated_input_tokens(), bytes.div_ceil(4));
     }
 
     #[test]

@@ -39,8 +39,22 @@ pub enum NoRoute {
 }
 
 impl NoRoute {
-    /// Returns how long until it is worth asking again: of several reasons the one with the shortest is told.
-    pub(crate) const fn urgency(self) -> Duration {
+    /// Returns when it is worth asking again, where that is known.
+    pub const fn retry_after(self) -> Option<Duration> {
+        match self {
+            Self::Limited { retry_after } => retry_after,
+            Self::Cooling { retry_after, .. } => Some(retry_after),
+            Self::Busy | Self::Excluded | Self::Tags => None,
+        }
+    }
+
+    /// Returns the reason that ends first.
+    #[must_use]
+    pub fn sooner(self, other: Self) -> Self {
+        if other.urgency() < self.urgency() { other } else { self }
+    }
+
+    const fn urgency(self) -> Duration {
         match self {
             Self::Busy => Duration::ZERO,
             Self::Limited { retry_after: Some(wait) } | Self::Cooling { retry_after: wait, .. } => {

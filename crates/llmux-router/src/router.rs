@@ -353,9 +353,7 @@ impl Router {
                 }
                 _ => continue,
             };
-            if this.urgency() < found.urgency() {
-                found = this;
-            }
+            found = found.sooner(this);
         }
         found
     }

@@ -48,7 +48,7 @@ impl FailureClass {
         }
     }
 
-    /// Tells whether the request caused the failure, so that it says nothing about the deployment.
+    /// Tells whether the client's request is at fault, not the deployment that refused it.
     pub const fn is_request_fault(self) -> bool {
         matches!(self, Self::Request | Self::ContextWindow | Self::ContentPolicy)
     }
@@ -81,5 +81,31 @@ impl ErrorEnvelope<'_> {
     /// Returns the envelope as JSON text.
     pub fn to_json(self) -> String {
         serde_json::to_string(&self).expect("texts, numbers and nulls are always JSON")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_client_is_at_fault_for_its_request_alone() {
+        for class in
+            [FailureClass::Request, FailureClass::ContextWindow, FailureClass::ContentPolicy]
+        {
+            assert!(class.is_request_fault(), "{}", class.as_str());
+        }
+        for class in [
+            FailureClass::Connect,
+            FailureClass::Timeout,
+            FailureClass::RateLimited,
+            FailureClass::Overloaded,
+            FailureClass::Server,
+            FailureClass::Malformed,
+            FailureClass::Credential,
+            FailureClass::Forbidden,
+        ] {
+            assert!(!class.is_request_fault(), "{}", class.as_str());
+        }
     }
 }

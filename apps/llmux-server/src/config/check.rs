@@ -9,13 +9,13 @@ use ipnet::IpNet;
 use llmux_types::Secret;
 use serde_json::Value as Json;
 
-use super::file::{self, FileConfig, ModelEntry, Strategy, Toggle};
+use super::file::{self, FileConfig, Toggle};
 use super::node::Origin;
 use super::units::Period;
 use super::walk::{Unset, Walk};
 use super::{
-    Auth, IncludeUsage, LogFormat, Logging, Problem, Provider, Routing, Server, Settings, Sources,
-    Stream, Tls, nearest, providers, sorted,
+    Auth, IncludeUsage, LogFormat, Logging, Problem, Server, Settings, Sources, Stream, Tls,
+    providers, routing, sorted,
 };
 
 /// The state of the checks: what was read, and what was found so far.
@@ -94,7 +94,7 @@ pub(super) fn check(
     let providers = providers::check(&mut check);
     let server = check_server(&mut check, &sources.working_dir);
     let auth = check_auth(&mut check, server.host);
-    let routing = check_routing(&mut check, &providers);
+    let routing = routing::check(&mut check, &providers);
     check.positive("stream.keep_alive", config.stream.keep_alive);
     if !config.metrics.path.starts_with('/') {
         check.problem("metrics.path", "must begin with `/`");
@@ -131,7 +131,7 @@ pub(super) fn check(
 }
 
 /// Returns the text that an enumeration's value has in the file.
-fn text_of(value: &impl serde::Serialize) -> String {
+pub(super) fn text_of(value: &impl serde::Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(Json::String(text)) => text,
         other => format!("{other:?}"),
@@ -240,35 +240,6 @@ fn check_auth(check: &mut Check<'_>, host: IpAddr) -> Auth {
     Auth { data_plane_needs_key, master_key }
 }
 
-fn check_routing(check: &mut Check<'_>, providers: &[Provider]) -> Routing {
-    let config = &check.config.routing;
-    let mut default_provider =
-        Some(config.default_provider.clone()).filter(|name| !name.is_empty());
-    if let Some(name) = &default_provider {
-        let known = check.config.providers.iter().map(|provider| provider.name.as_str());
-        if !known.clone().any(|known| known == name) {
-            let suggestion = nearest(name, known);
-            check.problem(
-                "routing.default_provider",
-                format!("no provider has this name{suggestion}"),
-            );
-        } else if !providers.iter().any(|provider| provider.name == *name) {
-            check.warnings.push(format!(
-                "routing.default_provider has no effect: provider {name} is disabled"
-            ));
-            default_provider = None;
-        }
-    }
-    Routing {
-        fallback_enabled: config.fallback_enabled,
-        retry_count: config.retry_count,
-        retry_backoff: config.retry_backoff.duration(),
-        retry_max_backoff: config.retry_max_backoff.duration(),
-        retry_jitter: config.retry_jitter,
-        default_provider,
-    }
-}
-
 /// Returns the key that switches a database on.
 fn database_reason(config: &FileConfig) -> Option<&'static str> {
     let given = |secret: &Option<Secret>| secret.as_ref().is_some_and(|secret| !secret.is_empty());
@@ -336,10 +307,6 @@ fn refuse_unavailable(check: &mut Check<'_>, changed: &[String]) {
             Some(("budget", _)) => "budgets",
             Some(("spend", _)) => "spend records",
             Some(("spool", _)) => "spend records",
-            Some((
-                "routing",
-                "fallbacks" | "context_window_fallbacks" | "content_policy_fallbacks",
-            )) => "fallback lists",
             _ => continue,
         };
         check.unavailable(path, feature);
@@ -348,21 +315,10 @@ fn refuse_unavailable(check: &mut Check<'_>, changed: &[String]) {
 
 /// What is only missed, not unsafe, may be written and is named in one warning.
 fn warn_of_no_effect(check: &mut Check<'_>, changed: &[String]) {
-    let config = check.config;
     let mut keys: Vec<String> = Vec::new();
     for path in changed {
         match path.split_once('.').unwrap_or((path, "")) {
             ("pricing_file", _) | ("cache" | "tracing", _) | ("logging", "content") => {}
-            (
-                "routing",
-                "strategy" | "cooldown_period" | "allowed_fails" | "latency_buffer" | "tag_match",
-            ) => {}
-            ("routing", "model_strategy")
-                if config
-                    .routing
-                    .model_strategy
-                    .values()
-                    .any(|it| *it != Strategy::SimpleShuffle) => {}
             _ => continue,
         }
         keys.push(path.clone());
@@ -370,26 +326,6 @@ fn warn_of_no_effect(check: &mut Check<'_>, changed: &[String]) {
     // Nothing serves metrics yet, so that even a written default promises too much.
     let is_metric = |path: &&String| path.starts_with("metrics.");
     keys.extend(check.origins.keys().filter(is_metric).cloned());
-    for (index, provider) in config.providers.iter().enumerate() {
-        let path = format!("providers[{index}]");
-        if !provider.tags.is_empty() {
-            keys.push(format!("{path}.tags"));
-        }
-        for (index, model) in provider.models.iter().enumerate() {
-            let ModelEntry::Model(model) = model else {
-                continue;
-            };
-            for (key, given) in [
-                ("tags", !model.tags.is_empty()),
-                ("input_cost_per_token", model.input_cost_per_token.is_some()),
-                ("output_cost_per_token", model.output_cost_per_token.is_some()),
-            ] {
-                if given {
-                    keys.push(format!("{path}.models[{index}].{key}"));
-                }
-            }
-        }
-    }
     if !keys.is_empty() {
         check
             .warnings

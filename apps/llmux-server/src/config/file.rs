@@ -215,7 +215,7 @@ pub(super) struct Provider {
     pub(super) max_concurrent: u32,
     /// Share of the traffic among deployments of the same model name.
     pub(super) weight: u32,
-    /// Tags that requests may ask for.
+    /// Tags that requests may ask for, of all its models.
     pub(super) tags: Vec<String>,
     /// What clients may ask for: names, wildcards such as `vendor/*`, or maps.
     pub(super) models: Vec<ModelEntry>,
@@ -260,13 +260,13 @@ pub(super) struct Model {
     /// Share of the traffic. Default: the provider's.
     #[schemars(with = "u32")]
     pub(super) weight: Option<u32>,
-    /// Requests per minute. Not available in this version.
+    /// Most requests per minute. Over it another deployment is tried. 0: none.
     #[schemars(with = "u64")]
     pub(super) rpm: Option<u64>,
-    /// Tokens per minute. Not available in this version.
+    /// Most tokens per minute, of requests and answers together. 0: none.
     #[schemars(with = "u64")]
     pub(super) tpm: Option<u64>,
-    /// Tags that requests may ask for.
+    /// Tags that requests may ask for, besides the provider's.
     pub(super) tags: Vec<String>,
     /// Price of an input token in USD.
     #[schemars(with = "f64", range(min = 0.0))]
@@ -283,7 +283,7 @@ pub(super) struct Model {
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Routing {
-    /// How a deployment is chosen. Only `simple-shuffle` has an effect in this version.
+    /// How a deployment is chosen.
     pub(super) strategy: Strategy,
     /// Strategy per model name.
     pub(super) model_strategy: BTreeMap<String, Strategy>,
@@ -298,9 +298,10 @@ pub(super) struct Routing {
     /// Random part of the wait, from 0 to 1.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub(super) retry_jitter: f64,
-    /// How long a failing deployment is left alone.
+    /// How long a failing deployment is left alone. 0: never.
     pub(super) cooldown_period: Period,
-    /// Failures within a minute, at least half of the calls, after which a deployment is left alone.
+    /// Failures within a minute, at least half of the calls, after which a deployment is left alone. 429 and a refused
+    /// credential act at once. The only deployment of a model is never left alone.
     pub(super) allowed_fails: u32,
     /// How much slower than the fastest a deployment may be and still be chosen by `lowest-latency`.
     #[schemars(range(min = 0.0))]
@@ -309,11 +310,11 @@ pub(super) struct Routing {
     pub(super) tag_match: TagMatch,
     /// Name of the provider that takes model names which nothing else matches.
     pub(super) default_provider: String,
-    /// Models to try after a failed one. Not available in this version.
+    /// Models to go on with when all deployments of one have failed, are busy or out of use.
     pub(super) fallbacks: BTreeMap<String, Vec<String>>,
-    /// Models to try when the context window is too small. Not available in this version.
+    /// Models to go on with when a request does not fit the context window.
     pub(super) context_window_fallbacks: BTreeMap<String, Vec<String>>,
-    /// Models to try when the vendor's content policy refuses. Not available in this version.
+    /// Models to go on with when the vendor refuses the content.
     pub(super) content_policy_fallbacks: BTreeMap<String, Vec<String>>,
 }
 

@@ -10,6 +10,7 @@ mod expand;
 mod file;
 mod node;
 mod providers;
+mod routing;
 mod settings;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use http::{HeaderName, HeaderValue, Uri};
 use llmux_providers::{Dialect, Vendor, vendor, vendors};
+use llmux_router::Price;
 use llmux_types::Secret;
 
 use super::check::Check;
@@ -177,6 +178,7 @@ fn check_one(
     ] {
         check.positive(&format!("{path}.{key}"), period);
     }
+    check_tags(check, &config.tags, &format!("{path}.tags"));
     let models = check_models(check, config, path);
     let api_key = config.api_key.clone().filter(|key| !key.is_empty());
     if api_key.as_ref().is_some_and(|key| HeaderValue::from_str(key.expose()).is_err()) {
@@ -408,19 +410,40 @@ fn check_models(check: &mut Check<'_>, config: &file::Provider, path: &str) -> V
         if let Some(timeout) = model.timeout {
             check.positive(&format!("{path}.timeout"), timeout);
         }
-        for (key, given) in [("rpm", model.rpm.is_some()), ("tpm", model.tpm.is_some())] {
-            if given {
-                check.unavailable(&format!("{path}.{key}"), "limits");
-            }
-        }
+        let mut tags = config.tags.clone();
+        tags.extend(model.tags.iter().filter(|tag| !config.tags.contains(tag)).cloned());
+        check_tags(check, &model.tags, &format!("{path}.tags"));
+        let price = Price {
+            input: model.input_cost_per_token.map(pico_dollars),
+            output: model.output_cost_per_token.map(pico_dollars),
+        };
         models.push(Model {
             name: model.name.clone(),
             upstream,
-            weight: model.weight.unwrap_or(config.weight),
+            // A provider's usual weight says nothing, so that limits may decide the shares.
+            weight: model.weight.or(Some(config.weight).filter(|&weight| weight != 1)),
+            rpm: model.rpm,
+            tpm: model.tpm,
+            tags,
+            price,
             timeout: model.timeout.unwrap_or(config.timeout).duration(),
         });
     }
     models
+}
+
+/// Turns the price of a token in US dollars into whole pico-dollars.
+fn pico_dollars(dollars: f64) -> u64 {
+    (dollars * 1e12).round() as u64
+}
+
+fn check_tags(check: &mut Check<'_>, tags: &[String], path: &str) {
+    for (index, tag) in tags.iter().enumerate() {
+        if tag.trim().is_empty() || tag.contains(',') {
+            let message = "must be a word without commas: clients list tags in a header";
+            check.problem(format!("{path}[{index}]"), message);
+        }
+    }
 }
 
 fn check_model_name(check: &mut Check<'_>, name: &str, path: &str) {

@@ -1,12 +1,14 @@
 //! The checked configuration. Nothing here is optional where the program needs a value, and nothing in it needs the
 //! environment any more.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use llmux_providers::Vendor;
+use llmux_router::{Builtin, Fallbacks, Price, RetryPolicy};
 use llmux_types::Secret;
 
 /// Everything the server needs to know to run.
@@ -88,22 +90,45 @@ pub(crate) struct Model {
     pub(crate) name: String,
     /// What the provider is asked for; `None`: the same name (a wildcard: the asked name, less `<provider>/`).
     pub(crate) upstream: Option<String>,
-    /// The model's weight, else the provider's; at least 0.
-    pub(crate) weight: u32,
+    /// The model's weight, else the provider's if that is not the usual 1.
+    pub(crate) weight: Option<u32>,
+    /// Requests per minute; `None`: no limit.
+    pub(crate) rpm: Option<u64>,
+    /// Tokens per minute; `None`: no limit.
+    pub(crate) tpm: Option<u64>,
+    /// The provider's tags and the model's.
+    pub(crate) tags: Vec<String>,
+    /// Its own price; what it does not say is the table's to say.
+    pub(crate) price: Price,
     /// The model's timeout, else the provider's.
     pub(crate) timeout: Duration,
 }
 
+impl Model {
+    /// Returns the wildcard of the default provider.
+    pub(crate) fn any(timeout: Duration) -> Self {
+        Self {
+            name: "*".to_owned(),
+            upstream: None,
+            weight: None,
+            rpm: None,
+            tpm: None,
+            tags: Vec::new(),
+            price: Price::default(),
+            timeout,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Routing {
-    /// May another deployment be tried after a failure?
-    pub(crate) fallback_enabled: bool,
-    /// Further attempts after the first.
-    pub(crate) retry_count: u32,
-    pub(crate) retry_backoff: Duration,
-    pub(crate) retry_max_backoff: Duration,
-    /// 0.0 ..= 1.0.
-    pub(crate) retry_jitter: f64,
+    /// How deployments are chosen and when they are left alone.
+    pub(crate) router: llmux_router::Config,
+    /// Strategies of single models, by their configured names.
+    pub(crate) model_strategy: BTreeMap<String, Builtin>,
+    pub(crate) retry: RetryPolicy,
+    /// Models that a request may go on with; all of them exist.
+    pub(crate) fallbacks: Fallbacks,
     /// Name of the provider that takes names nothing else matches.
     pub(crate) default_provider: Option<String>,
 }

@@ -3,6 +3,7 @@
 mod answer;
 mod chat;
 mod embeddings;
+mod fault;
 mod rejection;
 mod relay;
 mod reply;

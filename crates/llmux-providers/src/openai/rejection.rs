@@ -4,6 +4,7 @@ use bytes::Bytes;
 use llmux_types::{ErrorEnvelope, ErrorObject, FailureClass};
 use serde_json::Value;
 
+use super::fault;
 use crate::json::{Splices, members, skip_space};
 
 /// A vendor's refusal, explained: the answer to a call with a status of 300 and over, or an error inside a stream.
@@ -30,8 +31,9 @@ impl Rejection {
             Some(Value::Array(items)) => items.into_iter().next(),
             other => other,
         };
-        let error = error_object(value.as_ref(), status);
-        let class = classify(status, &error);
+        let value = value.unwrap_or_default();
+        let error = error_object(&value, status);
+        let class = classify(status, &error, inner(&value));
         let body = envelope(&body, &error);
         Self { class, status, error, body, retry_after: None }
     }
@@ -39,15 +41,16 @@ impl Rejection {
     /// Explains an error object that came inside a stream.
     pub fn from_stream(value: &Value) -> Self {
         let status = stream_status(value);
-        let error = error_object(Some(value), status);
-        let class = classify(status, &error);
+        let error = error_object(value, status);
+        let class = classify(status, &error, inner(value));
         let body = envelope(&[], &error);
         Self { class, status, error, body, retry_after: None }
     }
 }
 
-/// Sorts a refusal by its status, and 429 by whether waiting can help.
-fn classify(status: u16, error: &ErrorObject) -> FailureClass {
+/// Sorts a refusal by its status, 429 by whether waiting can help, and the client's mistakes by who may take them.
+/// `object` is the vendor's own error object.
+fn classify(status: u16, error: &ErrorObject, object: &Value) -> FailureClass {
     let says = |text: &str| {
         error.kind == text || error.code.as_ref().and_then(Value::as_str) == Some(text)
     };
@@ -62,6 +65,7 @@ fn classify(status: u16, error: &ErrorObject) -> FailureClass {
         400 if error.message.starts_with("Your credit balance is too low") => {
             FailureClass::Credential
         }
+        400 | 413 | 422 => fault::of_request(error, object).unwrap_or(FailureClass::Request),
         400..=499 => FailureClass::Request,
         503 | 529 => FailureClass::Overloaded,
         500..=599 => FailureClass::Server,
@@ -84,10 +88,7 @@ fn stream_status(value: &Value) -> u16 {
     let words = [error.get("type"), error.get("code")];
     for word in words.into_iter().flatten().filter_map(Value::as_str) {
         match word {
-            "invalid_request_error"
-            | "context_length_exceeded"
-            | "content_filter"
-            | "invalid_prompt" => return 400,
+            "invalid_request_error" | "invalid_prompt" => return 400,
             "authentication_error" | "invalid_api_key" => return 401,
             "permission_error" => return 403,
             "rate_limit_error"
@@ -99,18 +100,22 @@ fn stream_status(value: &Value) -> u16 {
             _ => {}
         }
     }
-    500
+    let told = error_object(value, 500);
+    if fault::of_request(&told, inner(value)).is_some() { 400 } else { 500 }
+}
+
+/// Returns the object that tells of the error, which some vendors send bare.
+fn inner(value: &Value) -> &Value {
+    match value.get("error") {
+        Some(error @ Value::Object(_)) => error,
+        _ => value,
+    }
 }
 
 /// Reads the error out of the shapes that vendors send: `{"error":{...}}`, `{"error":"text"}` (Ollama, xAI),
 /// `{"detail":...}` (Mistral, Voyage), `{"message":...}` (Cohere, Bedrock).
-fn error_object(value: Option<&Value>, status: u16) -> ErrorObject {
-    let empty = Value::Null;
-    let value = value.unwrap_or(&empty);
-    let error = match value.get("error") {
-        Some(error @ Value::Object(_)) => error,
-        _ => value,
-    };
+fn error_object(value: &Value, status: u16) -> ErrorObject {
+    let error = inner(value);
     let text = |found: &Value| match found {
         Value::String(text) if !text.is_empty() => Some(text.clone()),
         Value::Object(_) | Value::Array(_) => Some(found.to_string()),

@@ -26,12 +26,9 @@ fn without_any_source_the_defaults_of_the_contract_hold() {
     assert!(!settings.auth.data_plane_needs_key && settings.auth.master_key.is_none());
     assert!(settings.providers.is_empty());
     let routing = &settings.routing;
+    assert_eq!((routing.retry.fallback, routing.retry.count, routing.retry.jitter), (true, 3, 0.2));
     assert_eq!(
-        (routing.fallback_enabled, routing.retry_count, routing.retry_jitter),
-        (true, 3, 0.2)
-    );
-    assert_eq!(
-        [routing.retry_backoff, routing.retry_max_backoff],
+        [routing.retry.backoff, routing.retry.max_backoff],
         [Duration::from_millis(100), Duration::from_secs(5)]
     );
     assert_eq!(routing.default_provider, None);
@@ -144,7 +141,7 @@ fn overrides_reach_keys_of_each_kind() {
     );
     assert_eq!(loaded.server.trusted_proxies.len(), 2);
     assert_eq!(loaded.server.max_body_bytes, 1024);
-    assert_eq!((loaded.routing.fallback_enabled, loaded.routing.retry_jitter), (false, 0.5));
+    assert_eq!((loaded.routing.retry.fallback, loaded.routing.retry.jitter), (false, 0.5));
     assert_eq!(loaded.auth.master_key.expect("set").expose(), "0123$$${X}");
     assert_eq!(
         (loaded.stream.include_usage, loaded.logging.format),
@@ -223,8 +220,8 @@ routing: {fallback_enabled: \"${NO}\", retry_jitter: \"${HALF}\"}
             [("KEY", key), ("WEIGHT", "7"), ("PORT_TEXT", "99"), ("NO", "false"), ("HALF", "0.5")];
         let loaded = settings(&file, &variables);
         assert_eq!(loaded.providers[0].api_key.as_ref().expect(key).expose(), key);
-        assert_eq!((loaded.providers[0].models[0].weight, loaded.server.port), (7, 99));
-        assert_eq!((loaded.routing.fallback_enabled, loaded.routing.retry_jitter), (false, 0.5));
+        assert_eq!((loaded.providers[0].models[0].weight, loaded.server.port), (Some(7), 99));
+        assert_eq!((loaded.routing.retry.fallback, loaded.routing.retry.jitter), (false, 0.5));
     }
 }
 

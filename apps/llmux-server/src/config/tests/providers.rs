@@ -115,12 +115,12 @@ const ONE_PROBLEM: &[(&str, &str)] = &[
         "providers[1].models[0].timeout (line 5): must be longer than 0",
     ),
     (
-        "  - {name: b, type: ollama, models: [{name: m, rpm: 0}]}\n",
-        "providers[1].models[0].rpm (line 5): limits are not available in this version; leave the key out",
+        "  - {name: b, type: ollama, models: [{name: m, tags: [\"a,b\"]}]}\n",
+        "providers[1].models[0].tags[0] (line 5): must be a word without commas: clients list tags in a header",
     ),
     (
-        "  - {name: b, type: ollama, models: [{name: m, tpm: 9}]}\n",
-        "providers[1].models[0].tpm (line 5): limits are not available in this version; leave the key out",
+        "  - {name: b, type: ollama, tags: [\" \"], models: [m]}\n",
+        "providers[1].tags[0] (line 5): must be a word without commas: clients list tags in a header",
     ),
     (
         "  - {name: b, type: ollama, models: [{name: m, uptream: x}]}\n",
@@ -237,11 +237,11 @@ routing: {default_provider: west}
     assert_eq!(
         models,
         [
-            ("gpt-4o", None, 5, 60),
-            ("fast", Some("gpt-4o-mini"), 0, 6),
-            ("fast", Some("gpt-4.1-nano"), 5, 60),
-            ("vendor/*", None, 5, 60),
-            ("deepseek-ai/DeepSeek-V3", None, 5, 60),
+            ("gpt-4o", None, Some(5), 60),
+            ("fast", Some("gpt-4o-mini"), Some(0), 6),
+            ("fast", Some("gpt-4.1-nano"), Some(5), 60),
+            ("vendor/*", None, Some(5), 60),
+            ("deepseek-ai/DeepSeek-V3", None, Some(5), 60),
         ]
     );
     assert_eq!(
@@ -432,7 +432,7 @@ fn overrides_reach_providers_by_name_also_those_without_a_file() {
     assert!(urls.contains(&("ollama", "http://ollama:11434/v1")), "{urls:?}");
     let file = provider("  - {name: Azure-East.2, type: ollama, models: [m]}\n");
     let loaded = settings(&file, &[("LLMUX_PROVIDERS__AZURE_EAST_2__WEIGHT", "9")]);
-    assert_eq!(loaded.providers[1].models[0].weight, 9);
+    assert_eq!(loaded.providers[1].models[0].weight, Some(9));
     let file = provider("  - {name: A, type: ollama, models: [m]}\n");
     assert_eq!(
         problems(&file, &[("LLMUX_PROVIDERS__A__WEIGHT", "9")]),

@@ -1,0 +1,158 @@
+//! The choice of a deployment for a request, and the place that it takes there.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use llmux_router::{Decision, Measured, NoRoute, Outcome, Pick, Request, Why};
+use llmux_types::Usage;
+
+use crate::catalog::{Deployment, Route};
+use crate::error::Failed;
+
+/// A route, and what of it one request may use.
+#[derive(Clone, Debug)]
+pub(crate) struct Resolved {
+    pub(crate) route: Arc<Route>,
+    /// The name that was looked up.
+    pub(crate) name: String,
+    /// Deployments of other providers than the one the client named.
+    pub(crate) excluded: Vec<usize>,
+    /// The model's name without the provider's, where the client put that before it.
+    pub(crate) asked: String,
+}
+
+/// One call's place at a deployment. Dropped without a word it counts as cancelled.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    route: Arc<Route>,
+    pick: Option<Pick>,
+    pub(crate) deployment: Arc<Deployment>,
+    pub(crate) index: usize,
+    started: Instant,
+    /// From the start to the first output of a stream.
+    first_output: Option<Duration>,
+}
+
+impl Attempt {
+    /// Returns why this deployment was chosen.
+    pub(crate) fn why(&self) -> Option<Why> {
+        self.pick.as_ref().map(|pick| *pick.why())
+    }
+
+    /// Takes note of a stream's first output.
+    pub(crate) fn note_output(&mut self) {
+        if self.first_output.is_none() {
+            self.first_output = Some(self.started.elapsed());
+        }
+    }
+
+    pub(crate) fn succeed(mut self, usage: Option<Usage>) {
+        let usage = usage.unwrap_or_default();
+        let sum = || Some(usage.prompt_tokens? + usage.completion_tokens.unwrap_or(0));
+        self.record(Outcome::Success(Measured {
+            first_output: self.first_output,
+            duration: self.started.elapsed(),
+            output_tokens: usage.completion_tokens,
+            total_tokens: usage.total_tokens.or_else(sum),
+        }));
+    }
+
+    pub(crate) fn fail(mut self, failed: &Failed) {
+        self.record(Outcome::Failure(failed.failure()));
+    }
+
+    /// Gives the place back unused.
+    pub(crate) fn unsent(mut self) {
+        self.record(Outcome::Unsent);
+    }
+
+    fn record(&mut self, outcome: Outcome) {
+        if let Some(pick) = self.pick.take() {
+            self.deployment.provider.leave();
+            self.route.router().record(pick, outcome, Instant::now());
+        }
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        self.record(Outcome::Cancelled);
+    }
+}
+
+/// What the choice of a deployment depends on besides the deployments.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Facts<'a> {
+    pub(crate) tags: &'a [String],
+    pub(crate) stream: bool,
+    /// Estimated.
+    pub(crate) input_tokens: u64,
+    pub(crate) max_output_tokens: Option<u64>,
+}
+
+impl Resolved {
+    /// Takes a place at the deployment that the router chooses.
+    pub(crate) fn pick(&self, tried: &[usize], facts: &Facts<'_>) -> Result<Attempt, NoRoute> {
+        let route = &self.route;
+        let mut full = self.full();
+        loop {
+            let request = Request { full: &full, ..self.request(tried, facts) };
+            let now = Instant::now();
+            let pick = route.router().pick(&request, now)?;
+            let index = pick.index();
+            let deployment = Arc::clone(&route.deployments[index]);
+            if deployment.provider.enter() {
+                return Ok(Attempt {
+                    route: Arc::clone(route),
+                    pick: Some(pick),
+                    deployment,
+                    index,
+                    started: now,
+                    first_output: None,
+                });
+            }
+            // The last place went to another worker since we looked.
+            route.router().record(pick, Outcome::Unsent, now);
+            full.push(index);
+        }
+    }
+
+    /// Returns the deployments whose provider has no place left.
+    fn full(&self) -> Vec<usize> {
+        let is_full = |index: &usize| self.route.deployments[*index].provider.is_full();
+        (0..self.route.deployments.len()).filter(is_full).collect()
+    }
+
+    fn request<'a>(&'a self, tried: &'a [usize], facts: &Facts<'a>) -> Request<'a> {
+        Request {
+            tried,
+            excluded: &self.excluded,
+            full: &[],
+            tags: facts.tags,
+            stream: facts.stream,
+            input_tokens: facts.input_tokens,
+            max_output_tokens: facts.max_output_tokens,
+            random: fastrand::u64(..),
+        }
+    }
+
+    /// Tells whether a deployment is left that could take the request and has not been tried.
+    pub(crate) fn has_untried(&self, tried: &[usize], facts: &Facts<'_>) -> bool {
+        let full = self.full();
+        let request = Request { full: &full, ..self.request(tried, facts) };
+        self.route.router().has_untried(&request, Instant::now())
+    }
+
+    /// Says what [`Resolved::pick`] would do, and why.
+    pub(crate) fn explain(&self, facts: &Facts<'_>) -> Decision {
+        let full = self.full();
+        let request = Request { full: &full, ..self.request(&[], facts) };
+        self.route.router().explain(&request, Instant::now())
+    }
+
+    /// Returns how long until a deployment can take the request; `None` if that is not known.
+    pub(crate) fn retry_after(&self, facts: &Facts<'_>) -> Option<Duration> {
+        let waits = self.explain(facts).excluded.into_iter().filter_map(|it| it.retry_after_ms);
+        waits.min().map(Duration::from_millis)
+    }
+}

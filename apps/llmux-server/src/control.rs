@@ -1,0 +1,134 @@
+//! The management plane's routes about deployments.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use llmux_providers::Endpoint;
+use llmux_router::FallbackKind;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::ask::Ask;
+use crate::attempt::Resolved;
+use crate::body::Reply;
+use crate::catalog::{Deployment, DeploymentState};
+use crate::error::ApiError;
+use crate::exchange::Exchange;
+use crate::gateway::Gateway;
+use crate::proxy::resolve;
+use crate::routes::json_response;
+
+/// `POST /route/explain`: which deployment a request would go to, and why. The body is the request itself; of its
+/// content only the size matters, so that it may be missing.
+pub(crate) fn explain(
+    gateway: &Gateway,
+    head: http::request::Parts,
+    body: Bytes,
+    exchange: &mut Exchange,
+) -> Result<Response<Reply>, ApiError> {
+    let ask = Ask::look(Endpoint::Completions, head.headers, None, body, exchange)?;
+    let resolved = resolve(gateway, Endpoint::ChatCompletions, &ask.model)?;
+    let facts = ask.facts();
+    let decision = resolved.explain(&facts);
+
+    let mut candidates = Vec::new();
+    for candidate in &decision.candidates {
+        let deployment = &resolved.route.deployments[candidate.index];
+        candidates.push(described(json!(candidate), deployment, &resolved.asked));
+    }
+    let mut excluded = Vec::new();
+    for other in &decision.excluded {
+        let deployment = &resolved.route.deployments[other.index];
+        excluded.push(described(json!(other), deployment, &resolved.asked));
+    }
+    let fallbacks = |kind| fallbacks(gateway, kind, &ask.model, &resolved);
+    let answer = json!({
+        "model": ask.model,
+        "route": resolved.route.name,
+        "stream": facts.stream,
+        "tags": facts.tags,
+        "input_tokens": facts.input_tokens,
+        "max_output_tokens": facts.max_output_tokens,
+        "strategy": decision.strategy,
+        "chosen": decision.chosen,
+        "why": decision.why,
+        "candidates": candidates,
+        "excluded": excluded,
+        "fallbacks": fallbacks(FallbackKind::General),
+        "context_window_fallbacks": fallbacks(FallbackKind::ContextWindow),
+        "content_policy_fallbacks": fallbacks(FallbackKind::ContentPolicy),
+    });
+    Ok(json_response(StatusCode::OK, &answer))
+}
+
+fn described(mut value: Value, deployment: &Deployment, asked: &str) -> Value {
+    value["provider"] = deployment.provider.name.as_str().into();
+    value["upstream_model"] = deployment.upstream_model(asked).into();
+    value
+}
+
+/// Returns the models that a request would go on with, in their order.
+fn fallbacks(
+    gateway: &Gateway,
+    kind: FallbackKind,
+    asked: &str,
+    resolved: &Resolved,
+) -> Vec<String> {
+    let routing = &gateway.settings.routing;
+    if !routing.retry.fallback {
+        return Vec::new();
+    }
+    let names = [asked, &resolved.asked, &resolved.route.name];
+    let chains = names.iter().map(|name| routing.fallbacks.chain(kind, name));
+    let chain = chains.into_iter().find(|chain| !chain.is_empty()).unwrap_or_default();
+    chain.into_iter().map(str::to_owned).collect()
+}
+
+/// `GET /control/deployments`: the state of all deployments.
+pub(crate) fn deployments(gateway: &Gateway) -> Response<Reply> {
+    json_response(StatusCode::OK, &json!({ "data": gateway.catalog.deployments() }))
+}
+
+/// Body of `POST /control/deployments/cooldown`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetCooldown {
+    deployment_id: String,
+    /// 0 ends the cooldown.
+    cooldown_seconds: f64,
+}
+
+/// `POST /control/deployments/cooldown`: takes a deployment out of use for a while, or back into it.
+pub(crate) fn set_cooldown(gateway: &Gateway, body: &[u8]) -> Result<Response<Reply>, ApiError> {
+    let asked: SetCooldown = serde_json::from_slice(body).map_err(|error| {
+        let fields = ["deployment_id", "cooldown_seconds"];
+        let text = error.to_string();
+        let field = fields.into_iter().find(|field| text.contains(&format!("`{field}`")));
+        ApiError::invalid(field.unwrap_or("body"), format!("The body is not as expected: {text}"))
+    })?;
+    let period = Duration::try_from_secs_f64(asked.cooldown_seconds)
+        .ok()
+        .filter(|period| *period <= Duration::from_hours(24 * 365));
+    let Some(period) = period else {
+        let message = "`cooldown_seconds` must be between 0, which ends a cooldown, and a year.";
+        return Err(ApiError::invalid("cooldown_seconds", message));
+    };
+    let id = &asked.deployment_id;
+    let set = gateway.catalog.set_cooldown(id, Some(period).filter(|period| !period.is_zero()));
+    let state = set.ok_or_else(|| ApiError::deployment_not_found(id))?;
+    tracing::info!(deployment = id, seconds = asked.cooldown_seconds, "cooldown set by hand");
+    Ok(json_response(StatusCode::OK, &cooldown(&state)))
+}
+
+fn cooldown(state: &DeploymentState) -> Value {
+    let until = state.snapshot.cooldown_left_ms.map(|left| {
+        let until = SystemTime::now() + Duration::from_millis(left);
+        humantime::format_rfc3339_seconds(until).to_string()
+    });
+    json!({
+        "deployment_id": state.deployment_id,
+        "cooldown_until": until,
+        "cooldown_active": state.cooldown_active,
+    })
+}
