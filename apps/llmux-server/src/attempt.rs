@@ -91,6 +91,11 @@ pub(crate) struct Facts<'a> {
 }
 
 impl Resolved {
+    /// Returns all names that fallback lists may know the model by.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        [&self.name, &self.asked, &self.route.name].into_iter().map(String::as_str)
+    }
+
     /// Takes a place at the deployment that the router chooses.
     pub(crate) fn pick(&self, tried: &[usize], facts: &Facts<'_>) -> Result<Attempt, NoRoute> {
         let route = &self.route;

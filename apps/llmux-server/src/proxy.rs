@@ -97,14 +97,14 @@ struct Call<'a> {
     resolved: Resolved,
     /// Its deployments that failed this request.
     tried: Vec<usize>,
-    /// The models so far, in all their spellings; the one asked for first.
+    /// The models so far, in all their spellings, the one asked for first. Empty until another is looked for.
     visited: Vec<String>,
 }
 
 impl<'a> Call<'a> {
     fn new(worker: &'a Worker, admitted: &'a Admitted, ask: &'a Ask, resolved: Resolved) -> Self {
-        let visited = vec![ask.model.clone(), resolved.asked.clone(), resolved.route.name.clone()];
-        Self { worker, admitted, ask, facts: ask.facts(), resolved, tried: Vec::new(), visited }
+        let (tried, visited) = (Vec::new(), Vec::new());
+        Self { worker, admitted, ask, facts: ask.facts(), resolved, tried, visited }
     }
 
     /// Tries deployments until one answers or the retry policy gives up.
@@ -201,10 +201,14 @@ impl<'a> Call<'a> {
     }
 
     /// Finds the next fallback model that has deployments for the endpoint.
-    fn next_model(&self, kind: FallbackKind) -> Option<Resolved> {
+    fn next_model(&mut self, kind: FallbackKind) -> Option<Resolved> {
         let routing = &self.worker.gateway.settings.routing;
         if !routing.retry.fallback {
             return None;
+        }
+        if self.visited.is_empty() {
+            self.visited.push(self.ask.model.clone());
+            self.visited.extend(self.resolved.names().map(str::to_owned));
         }
         let mut visited: Vec<&str> = self.visited.iter().map(String::as_str).collect();
         loop {
@@ -217,7 +221,7 @@ impl<'a> Call<'a> {
     }
 
     fn go_on_with(&mut self, next: Resolved) {
-        self.visited.extend([next.name.clone(), next.asked.clone(), next.route.name.clone()]);
+        self.visited.extend(next.names().map(str::to_owned));
         self.resolved = next;
         self.tried.clear();
     }
@@ -225,18 +229,27 @@ impl<'a> Call<'a> {
     /// Takes a place at a deployment of the model, else of the next one that has a place; with `patient` waits a
     /// little while all are full.
     async fn place(&mut self, patient: bool) -> Result<Attempt, ApiError> {
+        match self.resolved.pick(&self.tried, &self.facts) {
+            Ok(attempt) => Ok(attempt),
+            Err(no_route) => self.place_elsewhere(no_route, patient).await,
+        }
+    }
+
+    async fn place_elsewhere(
+        &mut self,
+        mut no_route: NoRoute,
+        patient: bool,
+    ) -> Result<Attempt, ApiError> {
         const STEP: Duration = Duration::from_millis(20);
         let patience = self.worker.gateway.settings.routing.retry.max_backoff;
         let give_up = Instant::now() + patience;
         let mut models = vec![self.resolved.clone()];
-        let mut no_route = NoRoute::Excluded;
-        loop {
+        while let Some(next) = self.next_model(FallbackKind::General) {
+            self.go_on_with(next);
             match self.resolved.pick(&self.tried, &self.facts) {
                 Ok(attempt) => return Ok(attempt),
                 Err(error) => no_route = no_route.sooner(error),
             }
-            let Some(next) = self.next_model(FallbackKind::General) else { break };
-            self.go_on_with(next);
             models.push(self.resolved.clone());
         }
         while patient && no_route == NoRoute::Busy && Instant::now() < give_up {
@@ -245,9 +258,8 @@ impl<'a> Call<'a> {
             }
             tokio::time::sleep(STEP).await;
             for resolved in &models {
-                if let Ok(attempt) = resolved.pick(&[], &self.facts) {
+                if let Ok(attempt) = resolved.pick(&self.tried, &self.facts) {
                     self.resolved = resolved.clone();
-                    self.tried.clear();
                     return Ok(attempt);
                 }
             }
