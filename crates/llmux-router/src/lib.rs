@@ -23,4 +23,5 @@ pub use fallback::{FallbackKind, FallbackLists, FallbackLoop, Fallbacks};
 pub use health::CooldownReason;
 pub use retry::{Failure, Left, RetryPolicy, Step};
 pub use router::Router;
+pub use llmux_types::FailureClass;
 pub use strategy::{Candidate, Draw, Measure, Strategy};
