@@ -36,8 +36,10 @@ pub struct Pick {
     pub(crate) second: u64,
     /// Tokens reserved of the deployment's limit.
     pub(crate) tokens: u64,
-    /// Whether the deployment is called to see if it works again.
+    /// Whether this is the one call that shows if the deployment works again after a cooldown.
     pub(crate) trial: bool,
+    /// Whether the deployment is called though it cools down.
+    pub(crate) overruled: bool,
     pub(crate) why: Why,
 }
 

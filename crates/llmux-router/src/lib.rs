@@ -21,7 +21,7 @@ pub use decision::{Considered, Decision, Excluded, Exclusion, NoRoute, Snapshot,
 pub use deployment::{Deployment, Price};
 pub use fallback::{FallbackKind, FallbackLists, FallbackLoop, Fallbacks};
 pub use health::CooldownReason;
+pub use llmux_types::FailureClass;
 pub use retry::{Failure, Left, RetryPolicy, Step};
 pub use router::Router;
-pub use llmux_types::FailureClass;
 pub use strategy::{Candidate, Draw, Measure, Strategy};

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use llmux_types::FailureClass;
 
 use crate::call::{Measured, Outcome, Pick};
-use crate::health::CooldownReason;
+use crate::health::{CooldownReason, Fitness};
 use crate::retry::Failure;
-use crate::router::{Router, State};
+use crate::router::{MOST_TOKENS, Router, State, end_of};
 
 /// The longest cooldown that a vendor can ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
@@ -50,11 +50,8 @@ impl Router {
         }
         let usual = self.output_tokens.get().unwrap_or(0.0);
         let state = &mut self.states[index];
-        if pick.trial {
-            state.health.recover();
-            state.window.forget_failures();
-        }
-        let tokens = measured.total_tokens.unwrap_or(pick.tokens);
+        state.prove(pick, now);
+        let tokens = measured.total_tokens.map_or(pick.tokens, |tokens| tokens.min(MOST_TOKENS));
         state.window.count(pick.second, |counts| {
             counts.tokens = counts.tokens.saturating_sub(pick.tokens).saturating_add(tokens);
         });
@@ -76,7 +73,6 @@ impl Router {
     fn fail(&mut self, index: usize, pick: &Pick, failure: &Failure, now: Instant) {
         // The only deployment of a model is never taken away from it.
         let may_cool = self.states.len() > 1 && !self.config.cooldown.is_zero();
-        let until = |period: Duration| now.checked_add(period).unwrap_or(now);
         let period = self.config.cooldown;
         let allowed = u64::from(self.config.allowed_fails.max(1));
         let second = self.second(now);
@@ -94,10 +90,7 @@ impl Router {
         });
         if class.is_request_fault() {
             // It answered: that is all a trial asks.
-            if pick.trial {
-                state.health.recover();
-                state.window.forget_failures();
-            }
+            state.prove(pick, now);
             return;
         }
 
@@ -125,13 +118,35 @@ impl Router {
                 });
                 let seen = state.window.sum();
                 let too_many = seen.failures >= allowed && 2 * seen.failures >= seen.calls;
-                (pick.trial || too_many).then_some((CooldownReason::Failures, period))
+                let cools = pick.trial || pick.overruled || too_many;
+                cools.then_some((CooldownReason::Failures, period))
             }
         };
         match cooldown.filter(|_| may_cool) {
-            Some((reason, period)) => state.health.cool(reason, until(period)),
+            // It would end the silence: it may be overruled.
+            Some((reason, _)) if reason.may_be_overruled() && state.is_silenced(now) => {}
+            Some((reason, period)) => state.health.cool(reason, end_of(period, now)),
             None if pick.trial => state.health.end_trial(),
             None => {}
+        }
+    }
+}
+
+impl State {
+    /// Ends a cooldown if the call was made to see whether the deployment answers. It did.
+    fn prove(&mut self, pick: &Pick, now: Instant) {
+        // A silence began after the pick, which it would have prevented.
+        if (pick.trial || pick.overruled) && !self.is_silenced(now) {
+            self.health.recover();
+            self.window.forget_failures();
+        }
+    }
+
+    /// Tells whether the deployment is in a cooldown that may not be overruled.
+    fn is_silenced(&self, now: Instant) -> bool {
+        match self.health.fitness(now) {
+            Fitness::Cooling { reason, .. } => !reason.may_be_overruled(),
+            _ => false,
         }
     }
 }

@@ -94,7 +94,8 @@ impl RetryPolicy {
             .min(self.max_backoff);
         let chance = random as f64 / u64::MAX as f64 * 2.0 - 1.0;
         let factor = chance.mul_add(self.jitter.clamp(0.0, 1.0), 1.0).max(0.0);
-        doubled.mul_f64(factor).min(self.max_backoff)
+        let seconds = doubled.as_secs_f64() * factor;
+        Duration::try_from_secs_f64(seconds).map_or(self.max_backoff, |it| it.min(self.max_backoff))
     }
 }
 
@@ -150,6 +151,14 @@ mod tests {
             let difference = delay.abs_diff(Duration::from_millis(expected));
             assert!(difference < Duration::from_micros(10), "{delay:?}");
         }
+    }
+
+    #[test]
+    fn a_wait_without_a_cap_is_no_overflow() {
+        let endless = Duration::MAX;
+        let policy = RetryPolicy { backoff: endless, max_backoff: endless, jitter: 0.5, ..POLICY };
+        let step = policy.after(&failure(FailureClass::Server), 1, NOTHING, u64::MAX);
+        assert_eq!(step, Step::Again { delay: endless });
     }
 
     #[test]

@@ -60,7 +60,21 @@ pub(crate) enum Tier {
     /// Its weight is 0.
     Standby,
     Tried,
+    /// It is cooling down.
     Overruled,
+    /// It is cooling down and was tried.
+    OverruledTried,
+}
+
+/// More tokens than any call has: sums of a minute stay far from the end of the numbers, whatever a client claims.
+pub(crate) const MOST_TOKENS: u64 = 1 << 40;
+
+/// As good as forever.
+const LONGEST_COOLDOWN: Duration = Duration::from_hours(24 * 365 * 100);
+
+/// Returns the end of a cooldown that begins `now`.
+pub(crate) fn end_of(period: Duration, now: Instant) -> Instant {
+    now.checked_add(period.min(LONGEST_COOLDOWN)).unwrap_or(now)
 }
 
 /// Which deployments the tags of a request leave.
@@ -172,7 +186,7 @@ impl Router {
             candidates: scratch.candidates.len(),
             tried: request.tried.len(),
             measure,
-            overruled: tier == Tier::Overruled,
+            overruled: tier >= Tier::Overruled,
         };
         self.commit(index, &why, &scratch.candidates);
         let tokens = self.demand(request);
@@ -183,14 +197,12 @@ impl Router {
             counts.requests += 1;
             counts.tokens = counts.tokens.saturating_add(tokens);
         });
-        let trial = match state.health.fitness(now) {
-            Fitness::Trial => {
-                state.health.begin_trial();
-                true
-            }
-            _ => tier == Tier::Overruled,
-        };
-        Ok(Pick { index, serial: state.serial, at: now, second, tokens, trial, why })
+        let trial = state.health.fitness(now) == Fitness::Trial;
+        if trial {
+            state.health.begin_trial();
+        }
+        let (serial, overruled) = (state.serial, why.overruled);
+        Ok(Pick { index, serial, at: now, second, tokens, trial, overruled, why })
     }
 
     /// Moves all windows on to `now`.
@@ -213,7 +225,8 @@ impl Router {
 
     /// Returns the tokens that a request is expected to take of a limit.
     pub(crate) fn demand(&self, request: &Request<'_>) -> u64 {
-        request.input_tokens.saturating_add(self.expected_output(request).ceil() as u64)
+        let output = self.expected_output(request).ceil() as u64;
+        request.input_tokens.saturating_add(output).min(MOST_TOKENS)
     }
 
     /// Finds out which deployments the request's tags leave. Their health plays no part: a request that belongs to
@@ -274,12 +287,18 @@ impl Router {
         match fitness {
             Fitness::Well | Fitness::Trial => {}
             Fitness::Probing { reason } | Fitness::Cooling { reason, .. } => {
-                let overruled = reason.may_be_overruled() && self.fits(state, request);
+                // The only one is not left to a cooldown that began when there were others.
+                let alone = self.states.len() == 1 && reason != CooldownReason::Manual;
+                let overruled = (reason.may_be_overruled() || alone) && self.fits(state, request);
+                let tier = match request.tried.contains(&index) {
+                    true => Tier::OverruledTried,
+                    false => Tier::Overruled,
+                };
                 let exclusion = match fitness {
                     Fitness::Cooling { left, .. } => Exclusion::Cooling { reason, left },
                     _ => Exclusion::Probing { reason },
                 };
-                return (overruled.then_some(Tier::Overruled), Some(exclusion));
+                return (overruled.then_some(tier), Some(exclusion));
             }
         }
         if !self.fits(state, request) {
@@ -346,16 +365,34 @@ impl Router {
                     NoRoute::Limited { retry_after: self.limit_wait(index, request, now) }
                 }
                 Some(Exclusion::Cooling { reason, left }) => {
-                    NoRoute::Cooling { reason, retry_after: left }
+                    self.cooling(index, reason, left, request, now)
                 }
                 Some(Exclusion::Probing { reason }) => {
-                    NoRoute::Cooling { reason, retry_after: Duration::from_secs(1) }
+                    self.cooling(index, reason, Duration::from_secs(1), request, now)
                 }
                 _ => continue,
             };
             found = found.sooner(this);
         }
         found
+    }
+
+    /// Says when a deployment that is cooling down, for `left`, can take the request.
+    fn cooling(
+        &self,
+        index: usize,
+        reason: CooldownReason,
+        left: Duration,
+        request: &Request<'_>,
+        now: Instant,
+    ) -> NoRoute {
+        match self.limit_wait(index, request, now) {
+            // One that may be overruled is refused for its limits alone.
+            Some(wait) if wait <= left && !reason.may_be_overruled() => {
+                NoRoute::Cooling { reason, retry_after: left }
+            }
+            retry_after => NoRoute::Limited { retry_after },
+        }
     }
 
     /// Chooses as [`Router::pick`] would, and changes nothing.
@@ -374,7 +411,7 @@ impl Router {
             candidates: scratch.candidates.len(),
             tried: request.tried.len(),
             measure,
-            overruled: tier == Tier::Overruled,
+            overruled: tier >= Tier::Overruled,
         };
         Ok((index, why, scratch.candidates))
     }
@@ -388,9 +425,8 @@ impl Router {
         let state = &mut self.states[index];
         state.health.recover();
         state.window.forget_failures();
-        let until = period.filter(|period| !period.is_zero()).and_then(|it| now.checked_add(it));
-        if let Some(until) = until {
-            state.health.cool(CooldownReason::Manual, until);
+        if let Some(period) = period.filter(|period| !period.is_zero()) {
+            state.health.cool(CooldownReason::Manual, end_of(period, now));
         }
     }
 

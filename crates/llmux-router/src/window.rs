@@ -86,7 +86,7 @@ impl Window {
             self.sum.subtract(*bucket);
             change(bucket);
             self.sum.requests += bucket.requests;
-            self.sum.tokens += bucket.tokens;
+            self.sum.tokens = self.sum.tokens.saturating_add(bucket.tokens);
             self.sum.calls += bucket.calls;
             self.sum.failures += bucket.failures;
         }
