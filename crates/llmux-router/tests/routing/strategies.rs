@@ -147,10 +147,8 @@ fn lowest_tpm_rpm_goes_by_the_limit_that_is_nearest() {
 
 #[test]
 fn lowest_tpm_rpm_goes_by_real_usage_once_it_is_known() {
-    let deployments = vec![
-        plain("a").tokens_per_minute(100_000),
-        plain("b").tokens_per_minute(100_000),
-    ];
+    let deployments =
+        vec![plain("a").tokens_per_minute(100_000), plain("b").tokens_per_minute(100_000)];
     let mut lab = Lab::of(Builtin::LowestTpmRpm, deployments);
     let request = Request { input_tokens: 10, max_output_tokens: Some(10), ..ANY };
     let mut counts = [0_u32; 2];
@@ -333,11 +331,8 @@ impl Strategy for Last {
 fn a_strategy_of_ones_own_sees_candidates_only_and_its_picks() {
     let deployments = vec![plain("a"), plain("b"), plain("c")];
     let mut lab = Lab::of(Builtin::SimpleShuffle, deployments);
-    lab.router = llmux_router::Router::new(
-        Config::default(),
-        [plain("a"), plain("b"), plain("c")],
-    )
-    .with_strategy(Box::<Last>::default());
+    lab.router = llmux_router::Router::new(Config::default(), [plain("a"), plain("b"), plain("c")])
+        .with_strategy(Box::<Last>::default());
     lab.router.set_cooldown(1, Some(milliseconds(60_000)), lab.now);
     let dry = lab.router.explain(&ANY, lab.now);
     assert_eq!(dry.chosen.as_deref(), Some("a"));

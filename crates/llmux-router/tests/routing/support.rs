@@ -36,10 +36,7 @@ pub(crate) fn whole(duration: u64, output_tokens: u64) -> Measured {
 
 /// An answer that came as a stream.
 pub(crate) fn stream(first_output: u64, duration: u64, output_tokens: u64) -> Measured {
-    Measured {
-        first_output: Some(milliseconds(first_output)),
-        ..whole(duration, output_tokens)
-    }
+    Measured { first_output: Some(milliseconds(first_output)), ..whole(duration, output_tokens) }
 }
 
 pub(crate) const STREAM: Request<'static> = Request {
@@ -161,6 +158,7 @@ impl Lab {
 /// Asserts that shares are what they should be, but for chance.
 #[track_caller]
 pub(crate) fn assert_shares(shares: &[f64], expected: &[f64]) {
-    let close = shares.iter().zip(expected).all(|(share, expected)| (share - expected).abs() < 0.03);
+    let close =
+        shares.iter().zip(expected).all(|(share, expected)| (share - expected).abs() < 0.03);
     assert!(shares.len() == expected.len() && close, "{shares:?} instead of {expected:?}");
 }
