@@ -231,7 +231,7 @@ impl Router {
     /// counts as in flight, no turn is taken.
     pub fn explain(&mut self, request: &Request<'_>, now: Instant) -> Decision {
         let result = self.would_choose(request, now);
-        let filter = self.tag_filter(request);
+        let asked = self.asked(request);
         let (index, why, members) = match &result {
             Ok((index, why, members)) => (Some(*index), why.to_string(), members.as_slice()),
             Err(no_route) => (None, no_route.to_string(), [].as_slice()),
@@ -248,9 +248,10 @@ impl Router {
         let candidates = candidates.collect();
         let others = (0..self.states.len()).filter(|index| !members.contains(index));
         let excluded = others.map(|index| {
-            let standing = filter.map_or((None, Some(Exclusion::Tags)), |filter| {
-                self.standing(index, request, filter, now)
-            });
+            let standing = match &asked {
+                Ok(asked) => self.standing(index, asked, now),
+                Err(_) => (None, Some(Exclusion::Tags)),
+            };
             let exclusion = standing.1.unwrap_or(Exclusion::NotAllowed);
             let wait = match exclusion {
                 Exclusion::Limited => self.limit_wait(index, request, now),

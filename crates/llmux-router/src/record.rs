@@ -23,8 +23,9 @@ impl Router {
             false => self.states.iter().position(is_same),
         };
         let Some(index) = index else { return };
-        self.roll(now);
+        let second = self.second(now);
         let state = &mut self.states[index];
+        state.window.roll(second);
         state.in_flight = state.in_flight.saturating_sub(1);
         match outcome {
             Outcome::Success(measured) => self.succeed(index, &pick, &measured, now),

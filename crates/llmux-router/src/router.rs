@@ -8,8 +8,10 @@ use crate::deployment::Deployment;
 use crate::health::{CooldownReason, Fitness, Health, Penalty};
 use crate::speed::{Mean, Speed};
 use crate::strategy::{Chooser, Strategy};
-use crate::window::Window;
+use crate::window::{Limits, Window};
 
+/// A deployment and what is known of it. Each pick looks at all of them: what most do not need lies elsewhere, so that
+/// a thousand fit into a processor's cache.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) in_flight: u32,
@@ -17,14 +19,16 @@ pub(crate) struct State {
     pub(crate) weight: u32,
     /// Of a draw.
     pub(crate) share: u64,
+    max_concurrent: Option<u32>,
+    limits: Limits,
     pub(crate) health: Health,
     pub(crate) window: Window,
-    pub(crate) speed: Speed,
+    pub(crate) speed: Box<Speed>,
     pub(crate) penalty: Penalty,
     /// The state of smooth weighted round-robin.
     pub(crate) turn: i64,
     pub(crate) serial: u64,
-    pub(crate) deployment: Deployment,
+    pub(crate) deployment: Box<Deployment>,
 }
 
 impl State {
@@ -33,14 +37,31 @@ impl State {
             in_flight: 0,
             weight: 1,
             share: 1,
+            max_concurrent: None,
+            limits: Limits::default(),
             health: Health::default(),
             window: Window::new(),
-            speed: Speed::default(),
+            speed: Box::default(),
             penalty: Penalty::default(),
             turn: 0,
             serial,
-            deployment,
+            deployment: Box::new(deployment),
         }
+    }
+
+    /// Tells whether nothing speaks against the deployment but perhaps the request.
+    fn is_fresh(&self, demand: u64, now: Instant) -> bool {
+        let is_well = matches!(self.health.fitness(now), Fitness::Well | Fitness::Trial);
+        is_well && self.weight > 0 && !self.is_full() && self.fits(demand)
+    }
+
+    fn is_full(&self) -> bool {
+        self.max_concurrent.is_some_and(|most| self.in_flight >= most)
+    }
+
+    fn fits(&self, demand: u64) -> bool {
+        let limits = &self.limits;
+        (limits.requests.is_none() && limits.tokens.is_none()) || self.window.fits(limits, demand)
     }
 
     /// Returns the seconds until the first output of a stream or the end of a whole answer.
@@ -85,6 +106,15 @@ pub(crate) enum TagFilter {
     Default,
 }
 
+/// A request, and what is worked out of it once for all deployments.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) request: &'a Request<'a>,
+    pub(crate) filter: TagFilter,
+    /// The tokens that it is expected to take of a limit.
+    pub(crate) demand: u64,
+}
+
 /// Memory that one pick leaves to the next.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
@@ -102,6 +132,8 @@ pub struct Router {
     pub(crate) chooser: Chooser,
     pub(crate) states: Vec<State>,
     epoch: Option<Instant>,
+    /// The second that all windows were last moved to.
+    rolled: u64,
     serials: u64,
     /// Output tokens of all deployments' answers.
     pub(crate) output_tokens: Mean,
@@ -118,6 +150,7 @@ impl Router {
             chooser,
             states: Vec::new(),
             epoch: None,
+            rolled: 0,
             serials: 0,
             output_tokens: Mean::default(),
             picks_since_exploration: PICKS_PER_EXPLORATION,
@@ -145,7 +178,7 @@ impl Router {
         for deployment in deployments {
             let known = old.iter().position(|state| state.deployment.id == deployment.id);
             let state = match known {
-                Some(index) => State { deployment, ..old.swap_remove(index) },
+                Some(index) => State { deployment: Box::new(deployment), ..old.swap_remove(index) },
                 None => {
                     self.serials += 1;
                     State::new(deployment, self.serials)
@@ -153,7 +186,8 @@ impl Router {
             };
             self.states.push(state);
         }
-        set_shares(&mut self.states);
+        settle(&mut self.states);
+        self.rolled = 0;
         self.chooser = Chooser::Builtin(config.strategy);
         self.config = config;
     }
@@ -209,8 +243,11 @@ impl Router {
     pub(crate) fn roll(&mut self, now: Instant) {
         self.epoch.get_or_insert(now);
         let second = self.second(now);
-        for state in &mut self.states {
-            state.window.roll(second);
+        if second > self.rolled {
+            self.rolled = second;
+            for state in &mut self.states {
+                state.window.roll(second);
+            }
         }
     }
 
@@ -225,13 +262,22 @@ impl Router {
 
     /// Returns the tokens that a request is expected to take of a limit.
     pub(crate) fn demand(&self, request: &Request<'_>) -> u64 {
-        let output = self.expected_output(request).ceil() as u64;
+        let expected = self.expected_output(request);
+        // Rounded up; without a call of the C library, since strategies ask for each deployment.
+        let whole = expected as u64;
+        let output = whole.saturating_add(u64::from((whole as f64) < expected));
         request.input_tokens.saturating_add(output).min(MOST_TOKENS)
+    }
+
+    /// Prepares a look at the deployments. Fails only for tags.
+    pub(crate) fn asked<'a>(&self, request: &'a Request<'a>) -> Result<Asked<'a>, NoRoute> {
+        let filter = self.tag_filter(request)?;
+        Ok(Asked { request, filter, demand: self.demand(request) })
     }
 
     /// Finds out which deployments the request's tags leave. Their health plays no part: a request that belongs to
     /// one deployment must not slip to the default because that one is ill.
-    pub(crate) fn tag_filter(&self, request: &Request<'_>) -> Result<TagFilter, NoRoute> {
+    fn tag_filter(&self, request: &Request<'_>) -> Result<TagFilter, NoRoute> {
         if !matches!(self.chooser, Chooser::Builtin(Builtin::TagBased)) {
             return Ok(TagFilter::All);
         }
@@ -267,20 +313,18 @@ impl Router {
     pub(crate) fn standing(
         &self,
         index: usize,
-        request: &Request<'_>,
-        filter: TagFilter,
+        asked: &Asked<'_>,
         now: Instant,
     ) -> (Option<Tier>, Option<Exclusion>) {
+        let Asked { request, filter, demand } = *asked;
         let state = &self.states[index];
-        let deployment = &state.deployment;
         if request.excluded.contains(&index) {
             return (None, Some(Exclusion::NotAllowed));
         }
         if !self.tags_match(index, request.tags, filter) {
             return (None, Some(Exclusion::Tags));
         }
-        let full = deployment.max_concurrent.is_some_and(|most| state.in_flight >= most);
-        if full || request.full.contains(&index) {
+        if state.is_full() || request.full.contains(&index) {
             return (None, Some(Exclusion::Busy));
         }
         let fitness = state.health.fitness(now);
@@ -289,7 +333,7 @@ impl Router {
             Fitness::Probing { reason } | Fitness::Cooling { reason, .. } => {
                 // The only one is not left to a cooldown that began when there were others.
                 let alone = self.states.len() == 1 && reason != CooldownReason::Manual;
-                let overruled = (reason.may_be_overruled() || alone) && self.fits(state, request);
+                let overruled = (reason.may_be_overruled() || alone) && state.fits(demand);
                 let tier = match request.tried.contains(&index) {
                     true => Tier::OverruledTried,
                     false => Tier::Overruled,
@@ -301,7 +345,7 @@ impl Router {
                 return (overruled.then_some(tier), Some(exclusion));
             }
         }
-        if !self.fits(state, request) {
+        if !state.fits(demand) {
             return (None, Some(Exclusion::Limited));
         }
         if request.tried.contains(&index) {
@@ -311,12 +355,6 @@ impl Router {
             return (Some(Tier::Standby), Some(Exclusion::Standby));
         }
         (Some(Tier::Fresh), None)
-    }
-
-    fn fits(&self, state: &State, request: &Request<'_>) -> bool {
-        let limits = &state.deployment.limits;
-        (limits.requests.is_none() && limits.tokens.is_none())
-            || state.window.fits(limits, self.demand(request))
     }
 
     /// Returns how long until a deployment that is over its limits has room for the request; `None`: never.
@@ -338,11 +376,23 @@ impl Router {
         now: Instant,
         candidates: &mut Vec<usize>,
     ) -> Result<Tier, NoRoute> {
-        let filter = self.tag_filter(request)?;
+        let asked = self.asked(request)?;
+        // Nearly every request is one that has failed nowhere yet, and nearly every deployment is well.
+        let is_plain =
+            request.tried.is_empty() && request.excluded.is_empty() && request.full.is_empty();
         let mut best: Option<Tier> = None;
         candidates.clear();
-        for index in 0..self.states.len() {
-            let (Some(tier), _) = self.standing(index, request, filter, now) else { continue };
+        for (index, state) in self.states.iter().enumerate() {
+            let tier = if asked.filter != TagFilter::All
+                && !self.tags_match(index, request.tags, asked.filter)
+            {
+                None
+            } else if is_plain && state.is_fresh(asked.demand, now) {
+                Some(Tier::Fresh)
+            } else {
+                self.standing(index, &asked, now).0
+            };
+            let Some(tier) = tier else { continue };
             if best.is_some_and(|best| tier > best) {
                 continue;
             }
@@ -352,14 +402,15 @@ impl Router {
             }
             candidates.push(index);
         }
-        best.ok_or_else(|| self.no_route(request, filter, now))
+        best.ok_or_else(|| self.no_route(&asked, now))
     }
 
     /// Says why there is no candidate, and when there may be one.
-    fn no_route(&self, request: &Request<'_>, filter: TagFilter, now: Instant) -> NoRoute {
+    fn no_route(&self, asked: &Asked<'_>, now: Instant) -> NoRoute {
+        let request = asked.request;
         let mut found = NoRoute::Excluded;
         for index in 0..self.states.len() {
-            let this = match self.standing(index, request, filter, now).1 {
+            let this = match self.standing(index, asked, now).1 {
                 Some(Exclusion::Busy) => NoRoute::Busy,
                 Some(Exclusion::Limited) => {
                     NoRoute::Limited { retry_after: self.limit_wait(index, request, now) }
@@ -455,18 +506,15 @@ impl Router {
     /// [`RetryPolicy::after`](crate::RetryPolicy::after) asks.
     pub fn has_untried(&mut self, request: &Request<'_>, now: Instant) -> bool {
         self.roll(now);
-        let Ok(filter) = self.tag_filter(request) else { return false };
+        let Ok(asked) = self.asked(request) else { return false };
         (0..self.states.len()).any(|index| {
-            matches!(
-                self.standing(index, request, filter, now).0,
-                Some(Tier::Fresh | Tier::Standby)
-            )
+            matches!(self.standing(index, &asked, now).0, Some(Tier::Fresh | Tier::Standby))
         })
     }
 }
 
-/// Works out the shares of draws: weights, else requests per minute, else tokens per minute, else all the same.
-fn set_shares(states: &mut [State]) {
+/// Works out what follows from the settings of all. Shares of draws are weights, else requests per minute, else tokens per minute, else all the same.
+fn settle(states: &mut [State]) {
     let any = |of: fn(&Deployment) -> Option<u64>| {
         states.iter().filter_map(|state| of(&state.deployment)).max().map(|most| (of, most))
     };
@@ -477,6 +525,8 @@ fn set_shares(states: &mut [State]) {
         .or_else(|| any(|it| it.limits.requests))
         .or_else(|| any(|it| it.limits.tokens));
     for state in states {
+        state.limits = state.deployment.limits;
+        state.max_concurrent = state.deployment.max_concurrent;
         state.weight = state.deployment.weight.unwrap_or(1);
         state.share = found.map_or(1, |(of, without)| of(&state.deployment).unwrap_or(without));
     }

@@ -1,5 +1,6 @@
 //! What the router promises, seen from outside.
 
+#[cfg(test)]
 mod routing {
     mod cooldowns;
     mod explain;
