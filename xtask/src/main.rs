@@ -1,6 +1,7 @@
 //! The project's tasks: `cargo xtask <task>`.
 
 mod prices;
+mod sim;
 mod test;
 mod tidy;
 mod workspace;
@@ -20,6 +21,9 @@ usage: cargo xtask <task>
   prices --from FILE    makes crates/llmux-types/data/model-prices.tsv from a price map in LiteLLM's format; one is
                         `litellm/model_prices_and_context_window_backup.json` in the wheel of the Python package
                         litellm (name its version in the NOTICE beside the table)
+  sim [--seed N] [--scenario NAME] [--strategy NAME] [--list]
+                        simulates clients and deployments around the router in virtual time and prints a table for
+                        each scenario; the same seed (default 1) prints the same tables
 ";
 
 fn main() -> ExitCode {
@@ -30,6 +34,7 @@ fn main() -> ExitCode {
         ["test", "--only", step] => test::run(Some(step)),
         ["tidy"] => tidy::run(),
         ["prices", "--from", source] => prices::run(source),
+        ["sim", arguments @ ..] => sim::run(arguments),
         ["help" | "--help" | "-h"] => {
             say(USAGE);
             return ExitCode::SUCCESS;
