@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use crate::call::Request;
 use crate::config::Builtin;
 use crate::decision::Why;
-use crate::router::{Router, Scratch};
+use crate::router::{Router, Scratch, State};
+use crate::speed::LOAD_MEMORY;
 use crate::strategy::{Candidate, Chooser, Draw, Measure, Strategy, draw, within};
 
 /// `lowest-latency` looks again at a deployment that it has not heard of for so long ...
@@ -131,7 +132,7 @@ impl Router {
         match strategy {
             Builtin::SimpleShuffle | Builtin::TagBased => Measure::Weight(state.share),
             Builtin::LowestLatency => {
-                match state.expected(request.stream, self.expected_output(request)) {
+                match expected(state, request.stream, self.expected_output(request)) {
                     Some(seconds) => Measure::ExpectedMs(seconds * 1e3),
                     None => Measure::Unmeasured,
                 }
@@ -161,7 +162,7 @@ impl Router {
         let Scratch { candidates, figures, kept } = scratch;
         let share = |index: usize| self.states[index].share;
         let output = self.expected_output(request);
-        let expected = |index: usize| self.states[index].expected(request.stream, output);
+        let expected = |index: usize| expected(&self.states[index], request.stream, output);
 
         // Nothing is known of one: a single call finds out, while the others go on by what is known.
         kept.clear();
@@ -265,10 +266,29 @@ impl Router {
                 };
                 let picks = self.picks_since_exploration.saturating_add(1);
                 self.picks_since_exploration = if explored { 0 } else { picks };
+                let state = &mut self.states[index];
+                // The time of the last answer stands in for the time of the pick: what counts is the load under which
+                // the answers came that the speed is known from.
+                if let Some(last) = state.speed.last {
+                    state.speed.load.add_over(f64::from(state.in_flight) + 1.0, last, LOAD_MEMORY);
+                }
             }
             Chooser::Builtin(_) => {}
         }
     }
+}
+
+/// Returns the seconds that `lowest-latency` expects with one more call. A deployment's speed is known for the load that
+/// it had; under clearly more it is taken to be slower in proportion. Otherwise all calls would go to whichever was last
+/// found the fastest until its answers, the later the more of them it has, show that it is not; and a deployment that
+/// became slow would be found out by its first slow answer only.
+fn expected(state: &State, stream: bool, output_tokens: f64) -> Option<f64> {
+    let seconds = state.expected(stream, output_tokens)?;
+    let crowded = state.speed.load.get().map_or(1.0, |usual| {
+        // Twice the deviation of a count: so much is chance.
+        (f64::from(state.in_flight) + 1.0) / (usual + 2.0 * usual.sqrt())
+    });
+    Some(seconds * crowded.max(1.0))
 }
 
 /// Narrows `kept` to those within the buffer; `figures` has one for each of them.

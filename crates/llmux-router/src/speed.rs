@@ -4,6 +4,9 @@ use std::time::{Duration, Instant};
 
 /// Samples this old have lost most of their weight.
 const MEMORY: Duration = Duration::from_secs(5);
+/// The same for what a deployment's load usually is: longer than most calls take, so that a rush cannot become usual
+/// before its own answers have told what it does to the speed.
+pub(crate) const LOAD_MEMORY: Duration = Duration::from_secs(30);
 /// The most that one sample weighs against all before it, once there are two: rare calls must not make the mean jump
 /// with each of them.
 const MOST: f64 = 0.5;
@@ -18,11 +21,11 @@ struct Pace {
 impl Pace {
     /// Returns the weight of a sample that comes `now`, 0 to 1. The first few average evenly; later ones weigh by the
     /// time that passed, so that the mean covers a span of time and not a number of calls.
-    fn weigh(&mut self, now: Instant) -> f64 {
-        let passed = self.last.map_or(MEMORY, |last| now.saturating_duration_since(last));
+    fn weigh(&mut self, now: Instant, memory: Duration) -> f64 {
+        let passed = self.last.map_or(memory, |last| now.saturating_duration_since(last));
         self.samples = self.samples.saturating_add(1);
         self.last = Some(self.last.map_or(now, |last| last.max(now)));
-        let by_time = 1.0 - (-passed.as_secs_f64() / MEMORY.as_secs_f64()).exp();
+        let by_time = 1.0 - (-passed.as_secs_f64() / memory.as_secs_f64()).exp();
         by_time.min(MOST).max(1.0 / f64::from(self.samples))
     }
 }
@@ -36,7 +39,12 @@ pub(crate) struct Mean {
 
 impl Mean {
     pub(crate) fn add(&mut self, sample: f64, now: Instant) {
-        let weight = self.pace.weigh(now);
+        self.add_over(sample, now, MEMORY);
+    }
+
+    /// Adds a sample to a mean that remembers for longer or shorter than usual.
+    pub(crate) fn add_over(&mut self, sample: f64, now: Instant, memory: Duration) {
+        let weight = self.pace.weigh(now, memory);
         self.value += weight * (sample - self.value);
     }
 
@@ -59,7 +67,7 @@ pub(crate) struct Line {
 
 impl Line {
     pub(crate) fn add(&mut self, tokens: f64, seconds: f64, now: Instant) {
-        let weight = self.pace.weigh(now);
+        let weight = self.pace.weigh(now, MEMORY);
         for (mean, sample) in [
             (&mut self.tokens, tokens),
             (&mut self.seconds, seconds),
@@ -97,6 +105,8 @@ pub(crate) struct Speed {
     pub(crate) whole: Line,
     /// 1 for each success, 0 for each failure.
     pub(crate) success: Mean,
+    /// Calls in flight when a call began, itself included.
+    pub(crate) load: Mean,
     /// When the last sample of any kind came.
     pub(crate) last: Option<Instant>,
 }
