@@ -14,9 +14,15 @@ fn lab(latency_buffer: f64) -> Lab {
     Lab::with(config, vec![Deployment::new("a"), Deployment::new("b")])
 }
 
-/// Picks `calls` times without a word about how they end; returns how many went to `b`.
+/// Picks `calls` times, one after another and without news of how they end; returns how many went to `b`.
 fn picks_of_b(lab: &mut Lab, calls: usize, request: &Request<'_>) -> usize {
-    (0..calls).map(|_| lab.pick_for(request).index()).sum()
+    let one = |_| {
+        let pick = lab.pick_for(request);
+        let index = pick.index();
+        lab.unsend(pick);
+        index
+    };
+    (0..calls).map(one).sum()
 }
 
 #[test]

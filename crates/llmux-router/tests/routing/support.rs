@@ -108,6 +108,10 @@ impl Lab {
         pick
     }
 
+    pub(crate) fn unsend(&mut self, pick: Pick) {
+        self.router.record(pick, Outcome::Unsent, self.now);
+    }
+
     pub(crate) fn succeed(&mut self, pick: Pick, measured: Measured) {
         self.router.record(pick, Outcome::Success(measured), self.now);
     }
