@@ -1,4 +1,4 @@
-//! Plain data shared by the LLMux crates: no I/O, no clock, no environment.
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
 pub mod chat;
