@@ -229,6 +229,25 @@ pub struct Decision {
 impl Router {
     /// Says what [`Router::pick`] would choose for the same request at the same moment, and why. A dry run: no call
     /// counts as in flight, no turn is taken.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Instant;
+    /// use llmux_router::{Builtin, Config, Deployment, Exclusion, Request, Router};
+    ///
+    /// let config = Config { strategy: Builtin::RoundRobin, ..Config::default() };
+    /// let mut router = Router::new(config, [Deployment::new("a"), Deployment::new("b")]);
+    /// let request = Request { tried: &[0], ..Request::default() };
+    /// let now = Instant::now();
+    ///
+    /// let decision = router.explain(&request, now);
+    /// assert_eq!(decision.chosen.as_deref(), Some("b"));
+    /// assert_eq!(decision.excluded[0].exclusion, Exclusion::Tried);
+    ///
+    /// let pick = router.pick(&request, now)?;
+    /// assert_eq!(pick.why().to_string(), decision.why);
+    /// # Ok::<(), llmux_router::NoRoute>(())
+    /// ```
     pub fn explain(&mut self, request: &Request<'_>, now: Instant) -> Decision {
         let result = self.would_choose(request, now);
         let asked = self.asked(request);

@@ -89,6 +89,18 @@ impl Fallbacks {
 
     /// Returns the next model for a request that was with `visited`, the model it asked for first. The lists of
     /// models are followed in that order: first the whole list of the first, then those of its fallbacks.
+    ///
+    /// # Examples
+    /// ```
+    /// use llmux_router::{FallbackKind, FallbackLists, Fallbacks};
+    ///
+    /// let long = FallbackLists::from([("small".to_owned(), vec!["large".to_owned()])]);
+    /// let fallbacks = Fallbacks::new(FallbackLists::new(), long, FallbackLists::new())?;
+    /// assert_eq!(fallbacks.next(FallbackKind::ContextWindow, &["small"]), Some("large"));
+    /// assert_eq!(fallbacks.next(FallbackKind::ContextWindow, &["small", "large"]), None);
+    /// assert_eq!(fallbacks.next(FallbackKind::General, &["small"]), None);
+    /// # Ok::<(), Vec<llmux_router::FallbackLoop>>(())
+    /// ```
     pub fn next(&self, kind: FallbackKind, visited: &[&str]) -> Option<&str> {
         let lists = self.lists(kind);
         let following = visited.iter().filter_map(|model| lists.get(*model)).flatten();

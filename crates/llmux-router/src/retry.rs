@@ -62,6 +62,27 @@ impl RetryPolicy {
     /// What has not been tried comes first and needs no wait: another deployment of the model, then the next model.
     /// When nothing else is left, what was tried gets the doubled wait or what the vendor asked for. A request at
     /// fault is never tried again, but for models that may be able to take it.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use llmux_router::{Failure, FailureClass, Left, RetryPolicy, Step};
+    ///
+    /// let policy = RetryPolicy {
+    ///     count: 3,
+    ///     backoff: Duration::from_millis(100),
+    ///     max_backoff: Duration::from_secs(5),
+    ///     jitter: 0.0,
+    ///     fallback: true,
+    /// };
+    /// let failure = Failure { class: FailureClass::Server, retry_after: None };
+    /// let another = Left { deployments: true, models: true };
+    /// assert_eq!(policy.after(&failure, 1, another, 0), Step::Elsewhere);
+    /// let nothing = Left::default();
+    /// let delay = Duration::from_millis(200);
+    /// assert_eq!(policy.after(&failure, 2, nothing, 0), Step::Again { delay });
+    /// assert_eq!(policy.after(&failure, 4, another, 0), Step::GiveUp);
+    /// ```
     pub fn after(&self, failure: &Failure, attempts: u32, left: Left, random: u64) -> Step {
         if attempts > self.count {
             return Step::GiveUp;

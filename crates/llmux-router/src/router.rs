@@ -198,6 +198,30 @@ impl Router {
     ///
     /// # Errors
     /// [`NoRoute`] if none is eligible.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use llmux_router::{Config, Deployment, NoRoute, Outcome, Request, Router};
+    ///
+    /// let deployments = [Deployment::new("a").requests_per_minute(1), Deployment::new("b")];
+    /// let mut router = Router::new(Config::default(), deployments);
+    /// let now = Instant::now();
+    ///
+    /// // The request has failed at b already.
+    /// let request = Request { tried: &[1], ..Request::default() };
+    /// let pick = router.pick(&request, now)?;
+    /// assert_eq!(pick.index(), 0);
+    /// assert_eq!(router.in_flight(0), 1);
+    /// router.record(pick, Outcome::Cancelled, now);
+    ///
+    /// // Now a has had its request of this minute, so b is better than nobody.
+    /// assert_eq!(router.pick(&request, now)?.index(), 1);
+    /// let never_b = Request { excluded: &[1], ..Request::default() };
+    /// let retry_after = Some(Duration::from_secs(60));
+    /// assert_eq!(router.pick(&never_b, now).unwrap_err(), NoRoute::Limited { retry_after });
+    /// # Ok::<(), NoRoute>(())
+    /// ```
     pub fn pick(&mut self, request: &Request<'_>, now: Instant) -> Result<Pick, NoRoute> {
         let mut scratch = std::mem::take(&mut self.scratch);
         let picked = self.pick_with(request, now, &mut scratch);

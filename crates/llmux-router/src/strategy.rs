@@ -9,6 +9,35 @@ use crate::config::Builtin;
 use crate::deployment::Price;
 
 /// A strategy of your own; see [`Router::with_strategy`](crate::Router::with_strategy).
+///
+/// # Examples
+/// ```
+/// use std::time::Instant;
+/// use llmux_router::{Candidate, Config, Deployment, Draw, NoRoute, Request, Router, Strategy};
+///
+/// /// Always the first of those that are eligible.
+/// #[derive(Debug)]
+/// struct InOrder;
+///
+/// impl Strategy for InOrder {
+///     fn name(&self) -> &'static str {
+///         "in-order"
+///     }
+///
+///     fn choose(&self, _: &[Candidate<'_>], _: Draw) -> usize {
+///         0
+///     }
+/// }
+///
+/// let deployments = [Deployment::new("own hardware").max_concurrent(1), Deployment::new("cloud")];
+/// let mut router =
+///     Router::new(Config::default(), deployments).with_strategy(Box::new(InOrder));
+/// let now = Instant::now();
+/// let first = router.pick(&Request::default(), now)?;
+/// let second = router.pick(&Request::default(), now)?;
+/// assert_eq!((first.index(), second.index()), (0, 1));
+/// # Ok::<(), NoRoute>(())
+/// ```
 pub trait Strategy: fmt::Debug + Send {
     /// Returns the name for decisions and logs.
     fn name(&self) -> &'static str;

@@ -37,6 +37,37 @@ const IMPURE: &[&str] = &[
     "rusqlite",
 ];
 
+/// What a pure library may use for tests and examples nonetheless, each with its reason.
+const IMPURE_IN_DEV: &[(&str, &str)] = &[
+    // Its `examples/tokio_client.rs` shows embedders how to share a router among tasks.
+    ("llmux-router", "tokio"),
+];
+
+/// All that some libraries depend on, whose users are promised that it is no more.
+const WHOLE_TREES: &[(&str, &[&str])] = &[(
+    "llmux-router",
+    &[
+        "llmux-router",
+        "llmux-types",
+        // serde, its derive macro and serde_json
+        "serde",
+        "serde_core",
+        "serde_derive",
+        "serde_json",
+        "itoa",
+        "memchr",
+        "zmij",
+        // thiserror
+        "thiserror",
+        "thiserror-impl",
+        // what derive macros are made of
+        "proc-macro2",
+        "quote",
+        "syn",
+        "unicode-ident",
+    ],
+)];
+
 /// Sources of chance. Property tests need them.
 const CHANCE: &[&str] = &["rand", "fastrand", "getrandom"];
 
@@ -79,11 +110,29 @@ pub(super) fn check(metadata: &Value, findings: &mut Vec<String>) -> Result<(), 
             findings.push(format!("{name}: must not depend on {foreign}"));
         }
         let tree = self::tree(name, "normal,dev")?;
-        for foreign in IMPURE.iter().filter(|foreign| tree.contains(**foreign)) {
-            findings.push(format!("{name}: must not depend on {foreign}, not even for tests"));
-        }
+        dev_edges(name, &tree, findings);
+    }
+    for (name, allowed) in WHOLE_TREES.iter().filter(|(name, _)| names.contains(name)) {
+        whole_tree(name, allowed, &tree(name, "normal")?, findings);
     }
     Ok(())
+}
+
+/// `tree` is what the crate uses, in tests too.
+fn dev_edges(name: &str, tree: &BTreeSet<String>, findings: &mut Vec<String>) {
+    let is_allowed = |foreign: &&&str| IMPURE_IN_DEV.contains(&(name, **foreign));
+    let found = IMPURE.iter().filter(|foreign| tree.contains(**foreign));
+    for foreign in found.filter(|foreign| !is_allowed(foreign)) {
+        findings.push(format!("{name}: must not depend on {foreign}, not even for tests"));
+    }
+}
+
+fn whole_tree(name: &str, allowed: &[&str], tree: &BTreeSet<String>, findings: &mut Vec<String>) {
+    for foreign in tree.iter().filter(|foreign| !allowed.contains(&foreign.as_str())) {
+        findings.push(format!(
+            "{name}: must not depend on {foreign}, not even through others; what its users are promised is in xtask/src/tidy/crates.rs"
+        ));
+    }
 }
 
 fn edges(name: &str, dependencies: &BTreeSet<&str>, findings: &mut Vec<String>) {
@@ -136,7 +185,9 @@ fn strings(value: &Value) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{edges, has_workspace_lints};
+    use std::collections::BTreeSet;
+
+    use super::{dev_edges, edges, has_workspace_lints, whole_tree};
 
     #[test]
     fn siblings_and_unknown_crates_are_reported() {
@@ -147,6 +198,28 @@ mod tests {
         assert_eq!(findings, ["llmux-router: must not depend on llmux-providers"]);
         edges("llmux-new", &[].into(), &mut findings);
         assert!(findings[1].starts_with("llmux-new: a new crate"));
+    }
+
+    #[test]
+    fn the_router_may_use_tokio_for_its_example_and_others_may_not() {
+        let tree = BTreeSet::from(["tokio".to_owned(), "serde".to_owned()]);
+        let mut findings = Vec::new();
+        dev_edges("llmux-router", &tree, &mut findings);
+        assert_eq!(findings, Vec::<String>::new());
+        dev_edges("llmux-types", &tree, &mut findings);
+        assert_eq!(findings, ["llmux-types: must not depend on tokio, not even for tests"]);
+        let tree = BTreeSet::from(["hyper".to_owned()]);
+        dev_edges("llmux-router", &tree, &mut findings);
+        assert_eq!(findings.len(), 2);
+    }
+
+    #[test]
+    fn what_is_not_listed_in_a_whole_tree_is_reported() {
+        let tree = BTreeSet::from(["serde".to_owned(), "bytes".to_owned()]);
+        let mut findings = Vec::new();
+        whole_tree("llmux-router", &["serde"], &tree, &mut findings);
+        assert_eq!(findings.len(), 1);
+        assert!(findings[0].starts_with("llmux-router: must not depend on bytes"));
     }
 
     #[test]
