@@ -9,11 +9,11 @@ use crate::router::{Router, Scratch, State};
 use crate::speed::LOAD_MEMORY;
 use crate::strategy::{Candidate, Chooser, Draw, Measure, Strategy, draw, within};
 
-/// `lowest-latency` looks again at a deployment that it has not heard of for so long ...
-const OUTDATED: Duration = Duration::from_secs(3);
-/// ... but with no more than one of so many picks: the calls that find it still slow must not show in the 99th
-/// percentile.
+/// `lowest-latency` looks again at a deployment that it has not heard of for a while, but with no more than one of so
+/// many picks: the calls that find it still slow must not show in the 99th percentile.
 pub(crate) const PICKS_PER_EXPLORATION: u32 = 128;
+/// The same where the last look brought good news.
+const PICKS_PER_CONFIRMATION: u32 = 16;
 /// Output tokens expected of an answer before any was seen.
 const FIRST_GUESS: f64 = 256.0;
 
@@ -168,24 +168,18 @@ impl Router {
         kept.clear();
         kept.extend(candidates.iter().copied().filter(|&index| {
             let state = &self.states[index];
-            state.in_flight == 0
-                && expected(index).is_none()
-                && state.speed.last.is_none_or(|last| self.is_outdated(last, now))
+            let new = state.speed.last.is_none() && state.in_flight == 0;
+            expected(index).is_none() && (new || self.is_due(state, request.stream, now))
         }));
         if let Some(index) = draw(request.random, kept, share) {
             return (index, Measure::Unmeasured);
         }
-        if self.picks_since_exploration >= PICKS_PER_EXPLORATION {
-            let last = |index: usize| self.states[index].speed.last;
-            let outdated = candidates.iter().copied().filter(|&index| {
-                self.states[index].in_flight == 0
-                    && last(index).is_some_and(|last| self.is_outdated(last, now))
-            });
-            if let Some(index) = outdated.min_by_key(|&index| last(index))
-                && let Some(seconds) = expected(index)
-            {
-                return (index, Measure::Outdated(seconds * 1e3));
-            }
+        let due = |index: &usize| self.is_due(&self.states[*index], request.stream, now);
+        let last = |index: &usize| self.states[*index].speed.last;
+        if let Some(index) = candidates.iter().copied().filter(due).min_by_key(last)
+            && let Some(seconds) = expected(index)
+        {
+            return (index, Measure::Outdated(seconds * 1e3));
         }
 
         figures.clear();
@@ -212,10 +206,15 @@ impl Router {
         (index, Measure::ExpectedMs(expected(index).unwrap_or_default() * 1e3))
     }
 
-    /// Tells whether what is known of a deployment is too old to go by, and a pick may be spent on news.
-    fn is_outdated(&self, last: Instant, now: Instant) -> bool {
-        self.picks_since_exploration >= PICKS_PER_EXPLORATION
-            && now.saturating_duration_since(last) >= OUTDATED
+    /// Tells whether a pick may be spent on news of a deployment: what is known of its streams, or of its whole answers,
+    /// is too old to go by, or in doubt. While a call is out that nothing was heard of, no other follows it.
+    fn is_due(&self, state: &State, stream: bool, now: Instant) -> bool {
+        let speed = &state.speed;
+        let outdated =
+            self.picks_since_exploration >= PICKS_PER_EXPLORATION && speed.is_outdated(stream, now);
+        let promising =
+            self.picks_since_exploration >= PICKS_PER_CONFIRMATION && speed.is_promising(stream);
+        (outdated || promising) && (state.in_flight == 0 || speed.is_heard(now))
     }
 
     /// Asks the embedder's own strategy.

@@ -11,6 +11,47 @@ pub(crate) const LOAD_MEMORY: Duration = Duration::from_secs(30);
 /// with each of them.
 const MOST: f64 = 0.5;
 
+/// What was heard this long ago may no longer be true.
+pub(crate) const OUTDATED: Duration = Duration::from_secs(3);
+/// A latency below this share of the expected one is good news ...
+const GOOD: f64 = 0.5;
+/// ... and so much of it in a row is believed.
+const BELIEVED: u32 = 3;
+
+/// Good news of a deployment that had not been heard of for a while: it seems to be faster than it was. It is held back
+/// until there is enough of it. A mean of old and new would take long to come down, since a deployment that counts as
+/// slow gets few calls; and a single quick answer proves nothing.
+#[derive(Clone, Copy, Debug, Default)]
+struct News {
+    good: u32,
+    ratios: f64,
+}
+
+/// What to do with a sample.
+enum Heard {
+    /// Average it.
+    Usual,
+    /// Wait for more.
+    HeldBack,
+    /// Forget the past: the latency is this share of what it was.
+    Changed(f64),
+}
+
+impl News {
+    fn hear(&mut self, seconds: f64, expected: f64, silent: bool) -> Heard {
+        if seconds >= expected * GOOD || (self.good == 0 && !silent) {
+            *self = Self::default();
+            return Heard::Usual;
+        }
+        self.good += 1;
+        self.ratios += seconds / expected;
+        if self.good < BELIEVED {
+            return Heard::HeldBack;
+        }
+        Heard::Changed(std::mem::take(self).ratios / f64::from(BELIEVED))
+    }
+}
+
 /// How many samples there were, and when the last one came: decides what the next one weighs.
 #[derive(Clone, Copy, Debug, Default)]
 struct Pace {
@@ -19,6 +60,10 @@ struct Pace {
 }
 
 impl Pace {
+    fn is_silent(&self, now: Instant) -> bool {
+        self.last.is_some_and(|last| now.saturating_duration_since(last) >= OUTDATED)
+    }
+
     /// Returns the weight of a sample that comes `now`, 0 to 1. The first few average evenly; later ones weigh by the
     /// time that passed, so that the mean covers a span of time and not a number of calls.
     fn weigh(&mut self, now: Instant, memory: Duration) -> f64 {
@@ -54,11 +99,38 @@ impl Mean {
     }
 }
 
+/// The mean time to the first output.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct FirstOutput {
+    mean: Mean,
+    news: News,
+}
+
+impl FirstOutput {
+    pub(crate) fn add(&mut self, seconds: f64, now: Instant) {
+        let silent = self.mean.pace.is_silent(now);
+        match self.news.hear(seconds, self.mean.value, silent) {
+            Heard::Usual => self.mean.add(seconds, now),
+            Heard::HeldBack => self.mean.pace.last = Some(now),
+            Heard::Changed(ratio) => {
+                self.mean.value *= ratio;
+                self.mean.pace = Pace { samples: BELIEVED, last: Some(now) };
+            }
+        }
+    }
+
+    /// Returns the seconds; `None` before the first sample.
+    pub(crate) fn get(&self) -> Option<f64> {
+        self.mean.get()
+    }
+}
+
 /// Duration of whole answers as a linear function of their length: a fixed part, and a time per output token. Fitted
 /// by least squares with weights that fade.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Line {
     pace: Pace,
+    news: News,
     tokens: f64,
     seconds: f64,
     tokens_squared: f64,
@@ -67,6 +139,20 @@ pub(crate) struct Line {
 
 impl Line {
     pub(crate) fn add(&mut self, tokens: f64, seconds: f64, now: Instant) {
+        let expected = self.at(tokens).unwrap_or(0.0);
+        match self.news.hear(seconds, expected, self.pace.is_silent(now)) {
+            Heard::Usual => {}
+            Heard::HeldBack => {
+                self.pace.last = Some(now);
+                return;
+            }
+            Heard::Changed(ratio) => {
+                self.seconds *= ratio;
+                self.tokens_seconds *= ratio;
+                self.pace = Pace { samples: BELIEVED, last: Some(now) };
+                return;
+            }
+        }
         let weight = self.pace.weigh(now, MEMORY);
         for (mean, sample) in [
             (&mut self.tokens, tokens),
@@ -100,7 +186,7 @@ impl Line {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Speed {
     /// Seconds to a stream's first output.
-    pub(crate) first_output: Mean,
+    pub(crate) first_output: FirstOutput,
     pub(crate) streams: Line,
     pub(crate) whole: Line,
     /// 1 for each success, 0 for each failure.
@@ -112,6 +198,29 @@ pub(crate) struct Speed {
 }
 
 impl Speed {
+    fn kind(&self, stream: bool) -> (&Pace, &News) {
+        match stream {
+            true => (&self.first_output.mean.pace, &self.first_output.news),
+            false => (&self.whole.pace, &self.whole.news),
+        }
+    }
+
+    /// Tells whether nothing recent is known of streams, or of whole answers.
+    pub(crate) fn is_outdated(&self, stream: bool, now: Instant) -> bool {
+        let (pace, _) = self.kind(stream);
+        pace.last.is_none() || pace.is_silent(now)
+    }
+
+    /// Tells whether there is good news that is not believed yet.
+    pub(crate) fn is_promising(&self, stream: bool) -> bool {
+        self.kind(stream).1.good > 0
+    }
+
+    /// Tells whether anything was heard of late.
+    pub(crate) fn is_heard(&self, now: Instant) -> bool {
+        self.last.is_some_and(|last| now.saturating_duration_since(last) < OUTDATED)
+    }
+
     /// Returns the share of calls that ended well, 1 before the first.
     pub(crate) fn success_rate(&self) -> f64 {
         self.success.get().unwrap_or(1.0)
@@ -166,6 +275,34 @@ mod tests {
             let expected = 0.3 + 0.01 * tokens;
             assert!((line.at(tokens).expect("samples") - expected).abs() < 1e-6, "{tokens}");
         }
+    }
+
+    #[test]
+    fn good_news_after_a_silence_is_believed_when_there_is_enough_of_it() {
+        let (mut first, mut whole, t0) = (FirstOutput::default(), Line::default(), start());
+        for step in 0..10 {
+            first.add(3.0, t0 + Duration::from_secs(step));
+            whole.add(100.0 + step as f64, 3.0, t0 + Duration::from_secs(step));
+        }
+        let mut known = Vec::new();
+        for step in 0..3 {
+            let now = t0 + Duration::from_secs(20 + step);
+            first.add(0.3, now);
+            whole.add(100.0, 0.3, now);
+            known.extend([first.get(), whole.at(100.0)].map(|it| it.expect("samples").round()));
+        }
+        assert_eq!(known, [3.0, 3.0, 3.0, 3.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn one_usual_answer_undoes_good_news() {
+        let (mut first, t0) = (FirstOutput::default(), start());
+        for (second, seconds) in [(0, 3.0), (10, 0.3), (11, 0.3), (12, 3.0), (13, 0.3)] {
+            first.add(seconds, t0 + Duration::from_secs(second));
+        }
+        // The last one came while calls were usual, so it is averaged.
+        let known = first.get().expect("samples");
+        assert!((1.0..3.0).contains(&known), "{known}");
     }
 
     #[test]
