@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use llmux_router::{
-    Builtin, Config, Deployment, Failure, FailureClass, Left, Measured, NoRoute, Outcome, Request,
+    Builtin, Config, Deployment, Failure, FailureClass, Measured, NoRoute, Outcome, Request,
     RetryPolicy, Router, Step,
 };
 
@@ -69,8 +69,8 @@ impl Client {
             let now = Instant::now();
             self.router.record(pick, Outcome::Failure(failure), now);
             tried.push(index);
-            let untried = Request { tried: &tried, ..Request::default() };
-            let left = Left { deployments: self.router.has_untried(&untried, now), models: false };
+            let request = Request { tried: &tried, ..Request::default() };
+            let left = self.router.left(&request, now);
             match self.policy.after(&failure, attempt, left, random()) {
                 Step::Elsewhere => {}
                 Step::Again { delay } => thread::sleep(delay),

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use llmux_router::{
-    Builtin, Config, Deployment, Failure, FailureClass, Left, Measured, Outcome, Pick, Request,
+    Builtin, Config, Deployment, Failure, FailureClass, Measured, Outcome, Pick, Request,
     RetryPolicy, Router, Step,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -75,9 +75,8 @@ async fn ask(shared: &Shared) -> Option<usize> {
         };
         call.end(Outcome::Failure(failure));
         tried.push(index);
-        let untried = Request { tried: &tried, ..Request::default() };
-        let deployments = shared.router().has_untried(&untried, Instant::now());
-        let left = Left { deployments, models: false };
+        let request = Request { tried: &tried, ..Request::default() };
+        let left = shared.router().left(&request, Instant::now());
         match shared.policy.after(&failure, attempt, left, random()) {
             Step::Elsewhere => {}
             Step::Again { delay } => sleep(delay).await,

@@ -10,6 +10,9 @@ pub struct Request<'a> {
     pub tried: &'a [usize],
     /// Deployments that this request may never use.
     pub excluded: &'a [usize],
+    /// Deployments that cannot take this request, whatever their state. Unlike [`Request::excluded`] they still count
+    /// when tags are compared: a request that belongs to one of them must not slip to another.
+    pub unable: &'a [usize],
     /// Deployments that can take no call right now for a reason outside of the router, such as a pool of places that
     /// they share with others.
     pub full: &'a [usize],

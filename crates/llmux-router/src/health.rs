@@ -29,13 +29,16 @@ impl CooldownReason {
 /// Failures count as calls in flight for `least-busy`, and fade within seconds.
 const PENALTY_MEMORY: Duration = Duration::from_secs(10);
 
+/// The longest that the outcome of a trial is waited for, before another call is one too.
+const TRIAL_TIME: Duration = Duration::from_secs(30);
+
 /// A pause in the use of a deployment.
 #[derive(Clone, Copy, Debug)]
 struct Cooldown {
     reason: CooldownReason,
     until: Instant,
-    /// The pause is over and one call is out to see whether the deployment works again.
-    probing: bool,
+    /// The pause is over, and since then one call is out to see whether the deployment works again.
+    probing: Option<Instant>,
 }
 
 /// What the health of a deployment allows.
@@ -63,7 +66,7 @@ impl Health {
         let reason = cooldown.reason;
         if left > Duration::ZERO {
             Fitness::Cooling { reason, left }
-        } else if cooldown.probing {
+        } else if cooldown.probing.is_some_and(|since| now < since + TRIAL_TIME) {
             Fitness::Probing { reason }
         } else {
             Fitness::Trial
@@ -73,22 +76,22 @@ impl Health {
     /// Begins a cooldown, or makes a running one longer.
     pub(crate) fn cool(&mut self, reason: CooldownReason, until: Instant) {
         match &mut self.cooldown {
-            Some(cooldown) if cooldown.until >= until => cooldown.probing = false,
-            cooldown => *cooldown = Some(Cooldown { reason, until, probing: false }),
+            Some(cooldown) if cooldown.until >= until => cooldown.probing = None,
+            cooldown => *cooldown = Some(Cooldown { reason, until, probing: None }),
         }
     }
 
     /// Sends the one call that is allowed after a cooldown.
-    pub(crate) const fn begin_trial(&mut self) {
+    pub(crate) const fn begin_trial(&mut self, now: Instant) {
         if let Some(cooldown) = &mut self.cooldown {
-            cooldown.probing = true;
+            cooldown.probing = Some(now);
         }
     }
 
     /// Ends a trial that showed nothing: the next call is one again.
     pub(crate) const fn end_trial(&mut self) {
         if let Some(cooldown) = &mut self.cooldown {
-            cooldown.probing = false;
+            cooldown.probing = None;
         }
     }
 

@@ -30,8 +30,13 @@ impl Router {
         match outcome {
             Outcome::Success(measured) => self.succeed(index, &pick, &measured, now),
             Outcome::Failure(failure) => self.fail(index, &pick, &failure, now),
-            Outcome::Cancelled if pick.trial => state.health.end_trial(),
-            Outcome::Cancelled => {}
+            Outcome::Cancelled => {
+                if pick.trial {
+                    state.health.end_trial();
+                }
+                // Nothing was learned, but it was tried: another try must not follow at once.
+                state.speed.last.get_or_insert(now);
+            }
             Outcome::Unsent => {
                 if pick.trial {
                     state.health.end_trial();
@@ -41,6 +46,17 @@ impl Router {
                     counts.tokens = counts.tokens.saturating_sub(pick.tokens);
                 });
             }
+        }
+    }
+
+    /// Tells the router that a call began to answer, before its end: a deployment that was called to see whether it works
+    /// again does, and need not wait for the end of a long stream to be used.
+    pub fn note_output(&mut self, pick: &mut Pick, now: Instant) {
+        let known = self.states.iter_mut().find(|state| state.serial == pick.serial);
+        if let Some(state) = known {
+            state.prove(pick, now);
+            pick.trial = false;
+            pick.overruled = false;
         }
     }
 
@@ -95,13 +111,14 @@ impl Router {
             return;
         }
 
+        let asked = failure.retry_after.map(|asked| asked.min(MAX_RETRY_AFTER));
+        state.asked_until = asked.map(|asked| end_of(asked, now));
         state.penalty.add(now);
         let speed = &mut state.speed;
         speed.last = Some(now);
         speed.success.add(0.0, now);
         let cooldown = match class {
             FailureClass::RateLimited => {
-                let asked = failure.retry_after.map(|asked| asked.min(MAX_RETRY_AFTER));
                 Some((CooldownReason::RateLimited, asked.unwrap_or(period)))
             }
             FailureClass::Credential => Some((CooldownReason::Credential, period)),
@@ -109,9 +126,11 @@ impl Router {
             FailureClass::Forbidden => None,
             _ => {
                 if class == FailureClass::Timeout {
+                    // A vendor may also say within no time that it has timed out.
                     let waited = now.saturating_duration_since(pick.at).as_secs_f64();
-                    speed.first_output.add(waited, now);
-                    speed.whole.add(usual, waited, now);
+                    let first = speed.first_output.get().unwrap_or(0.0);
+                    speed.first_output.add(waited.max(first), now);
+                    speed.whole.add(usual, waited.max(speed.whole.at(usual).unwrap_or(0.0)), now);
                 }
                 state.window.count(second, |counts| {
                     counts.calls += 1;

@@ -11,17 +11,18 @@ pub struct Failure {
     pub retry_after: Option<Duration>,
 }
 
-/// What is left that this request has not tried.
+/// What is left for a request. Made by [`Router::left`](crate::Router::left).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Left {
-    /// Whether another deployment of the same model could take it; see [`Router::has_untried`].
-    ///
-    /// [`Router::has_untried`]: crate::Router::has_untried
+    /// Whether another deployment of the same model could take it that has not been tried.
     pub deployments: bool,
     /// Whether a fallback model for this kind of failure is left; see [`Fallbacks::next`].
     ///
     /// [`Fallbacks::next`]: crate::Fallbacks::next
     pub models: bool,
+    /// How long until any deployment of the model could take it, what its vendor asked for included; `None` if none
+    /// will.
+    pub again: Option<Duration>,
 }
 
 /// What follows a failed attempt.
@@ -76,9 +77,9 @@ impl RetryPolicy {
     ///     fallback: true,
     /// };
     /// let failure = Failure { class: FailureClass::Server, retry_after: None };
-    /// let another = Left { deployments: true, models: true };
+    /// let another = Left { deployments: true, models: true, again: Some(Duration::ZERO) };
     /// assert_eq!(policy.after(&failure, 1, another, 0), Step::Elsewhere);
-    /// let nothing = Left::default();
+    /// let nothing = Left { again: Some(Duration::ZERO), ..Left::default() };
     /// let delay = Duration::from_millis(200);
     /// assert_eq!(policy.after(&failure, 2, nothing, 0), Step::Again { delay });
     /// assert_eq!(policy.after(&failure, 4, another, 0), Step::GiveUp);
@@ -95,15 +96,13 @@ impl RetryPolicy {
             }
             _ if self.fallback && left.deployments => return Step::Elsewhere,
             _ if next_model => return Step::NextModel,
-            // The same credential will be refused again.
-            FailureClass::Credential | FailureClass::Forbidden => return Step::GiveUp,
             _ => {}
         }
-        let backoff = self.wait(attempts, random);
-        match failure.retry_after {
-            Some(asked) if asked > self.max_backoff => Step::GiveUp,
-            Some(asked) => Step::Again { delay: asked.max(backoff) },
-            None => Step::Again { delay: backoff },
+        match left.again {
+            Some(free) if free <= self.max_backoff => {
+                Step::Again { delay: self.wait(attempts, random).max(free) }
+            }
+            _ => Step::GiveUp,
         }
     }
 
@@ -131,9 +130,9 @@ mod tests {
         jitter: 0.0,
         fallback: true,
     };
-    const NOTHING: Left = Left { deployments: false, models: false };
-    const MODELS: Left = Left { deployments: false, models: true };
-    const ALL: Left = Left { deployments: true, models: true };
+    const NOTHING: Left = Left { deployments: false, models: false, again: Some(Duration::ZERO) };
+    const MODELS: Left = Left { deployments: false, models: true, again: Some(Duration::ZERO) };
+    const ALL: Left = Left { deployments: true, models: true, again: Some(Duration::ZERO) };
 
     fn failure(class: FailureClass) -> Failure {
         Failure { class, retry_after: None }
@@ -188,14 +187,14 @@ mod tests {
         assert_eq!(after(FailureClass::Request, ALL), Step::GiveUp);
         for class in [FailureClass::ContextWindow, FailureClass::ContentPolicy] {
             assert_eq!(after(class, ALL), Step::NextModel);
-            assert_eq!(after(class, Left { deployments: true, models: false }), Step::GiveUp);
+            assert_eq!(after(class, Left { models: false, ..ALL }), Step::GiveUp);
         }
     }
 
     #[test]
     fn a_refused_credential_is_not_tried_twice_on_one_deployment() {
         let refused = failure(FailureClass::Credential);
-        assert_eq!(POLICY.after(&refused, 1, NOTHING, 0), Step::GiveUp);
+        assert_eq!(POLICY.after(&refused, 1, Left::default(), 0), Step::GiveUp);
     }
 
     #[test]
@@ -205,12 +204,10 @@ mod tests {
 
     #[test]
     fn the_vendors_wish_is_honoured_up_to_the_longest_wait() {
-        let asked = |seconds| Failure {
-            class: FailureClass::RateLimited,
-            retry_after: Some(Duration::from_secs(seconds)),
-        };
-        assert_eq!(POLICY.after(&asked(2), 1, NOTHING, 0), again(2000));
-        assert_eq!(POLICY.after(&asked(6), 1, NOTHING, 0), Step::GiveUp);
+        let limited = failure(FailureClass::RateLimited);
+        let in_seconds = |seconds| Left { again: Some(Duration::from_secs(seconds)), ..NOTHING };
+        assert_eq!(POLICY.after(&limited, 1, in_seconds(2), 0), again(2000));
+        assert_eq!(POLICY.after(&limited, 1, in_seconds(6), 0), Step::GiveUp);
     }
 
     #[test]

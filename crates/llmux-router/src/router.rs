@@ -6,6 +6,7 @@ use crate::config::{Builtin, Config, TagMatch};
 use crate::decision::{Exclusion, NoRoute, Why};
 use crate::deployment::Deployment;
 use crate::health::{CooldownReason, Fitness, Health, Penalty};
+use crate::retry::Left;
 use crate::speed::{Mean, Speed};
 use crate::strategy::{Chooser, Strategy};
 use crate::window::{Limits, Window};
@@ -25,6 +26,8 @@ pub(crate) struct State {
     pub(crate) window: Window,
     pub(crate) speed: Box<Speed>,
     pub(crate) penalty: Penalty,
+    /// Until when its vendor asked for no call at its last failure.
+    pub(crate) asked_until: Option<Instant>,
     /// The state of smooth weighted round-robin.
     pub(crate) turn: i64,
     pub(crate) serial: u64,
@@ -43,6 +46,7 @@ impl State {
             window: Window::new(),
             speed: Box::default(),
             penalty: Penalty::default(),
+            asked_until: None,
             turn: 0,
             serial,
             deployment: Box::new(deployment),
@@ -257,7 +261,7 @@ impl Router {
         });
         let trial = state.health.fitness(now) == Fitness::Trial;
         if trial {
-            state.health.begin_trial();
+            state.health.begin_trial(now);
         }
         let (serial, overruled) = (state.serial, why.overruled);
         Ok(Pick { index, serial, at: now, second, tokens, trial, overruled, why })
@@ -342,7 +346,7 @@ impl Router {
     ) -> (Option<Tier>, Option<Exclusion>) {
         let Asked { request, filter, demand } = *asked;
         let state = &self.states[index];
-        if request.excluded.contains(&index) {
+        if request.excluded.contains(&index) || request.unable.contains(&index) {
             return (None, Some(Exclusion::NotAllowed));
         }
         if !self.tags_match(index, request.tags, filter) {
@@ -526,14 +530,27 @@ impl Router {
         self.states[index].in_flight
     }
 
-    /// Tells whether a deployment is left that could take the request and has not been tried: what
-    /// [`RetryPolicy::after`](crate::RetryPolicy::after) asks.
-    pub fn has_untried(&mut self, request: &Request<'_>, now: Instant) -> bool {
+    /// Says what is left for a request after a failure, what [`RetryPolicy::after`](crate::RetryPolicy::after) asks.
+    /// Fallback models are not the router's: add those with [`Left::models`].
+    ///
+    /// A deployment that refused our credential, or the request as forbidden, will do so again: put it into
+    /// [`Request::unable`].
+    pub fn left(&mut self, request: &Request<'_>, now: Instant) -> Left {
         self.roll(now);
-        let Ok(asked) = self.asked(request) else { return false };
-        (0..self.states.len()).any(|index| {
-            matches!(self.standing(index, &asked, now).0, Some(Tier::Fresh | Tier::Standby))
-        })
+        let mut candidates = Vec::new();
+        let selected = self.select(request, now, &mut candidates);
+        let again = match selected {
+            Ok(_) => {
+                let until = candidates.iter().map(|&index| self.states[index].asked_until);
+                until
+                    .map(|it| it.map_or(Duration::ZERO, |it| it.saturating_duration_since(now)))
+                    .min()
+            }
+            Err(NoRoute::Busy) => Some(Duration::ZERO),
+            Err(no_route) => no_route.retry_after(),
+        };
+        let deployments = matches!(selected, Ok(Tier::Fresh | Tier::Standby));
+        Left { deployments, models: false, again }
     }
 }
 

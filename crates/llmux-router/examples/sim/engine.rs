@@ -5,9 +5,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
 
-use llmux_router::{
-    Builtin, Config, Left, NoRoute, Outcome, Pick, Request, RetryPolicy, Router, Step,
-};
+use llmux_router::{Builtin, Config, NoRoute, Outcome, Pick, Request, RetryPolicy, Router, Step};
 
 use crate::random::Random;
 use crate::scenarios::{Arrivals, Scenario};
@@ -192,7 +190,7 @@ impl Simulation<'_> {
             Outcome::Cancelled | Outcome::Unsent => return self.finish(id, None, 0),
         };
         let request = request(self.scenario, task.ask, &task.tried);
-        let left = Left { deployments: self.router.has_untried(&request, now), models: false };
+        let left = self.router.left(&request, now);
         let attempts = task.tried.len() as u32;
         match RETRY.after(&failure, attempts, left, task.random.next()) {
             Step::Elsewhere => self.ask(id),

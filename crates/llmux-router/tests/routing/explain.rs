@@ -232,7 +232,7 @@ fn play(class: FailureClass, policy: &RetryPolicy) -> Vec<String> {
         router.record(pick, Outcome::Failure(failure(class)), now);
         let request = Request { tried: &tried, ..Request::default() };
         let next = FallbackKind::of(class).and_then(|kind| fallbacks.next(kind, &visited));
-        let left = Left { deployments: router.has_untried(&request, now), models: next.is_some() };
+        let left = Left { models: next.is_some(), ..router.left(&request, now) };
         match policy.after(&failure(class), u32::try_from(calls.len()).expect("few"), left, 0) {
             Step::Elsewhere => {}
             Step::Again { .. } => calls.push("wait".to_owned()),

@@ -188,7 +188,7 @@ impl World {
         let seen: Vec<usize> = told.candidates.iter().map(|it| it.index).collect();
         assert_eq!(seen, eligible, "candidates; the model ranks {ranks:?}");
         let fresh = matches!(best, Some(Rank::Fresh | Rank::Standby));
-        assert_eq!(self.router.has_untried(request, now), fresh);
+        assert_eq!(self.router.left(request, now).deployments, fresh);
         let picks = [self.router.pick(request, now), self.twin.pick(request, now)];
         match picks {
             [Ok(pick), Ok(same)] => {

@@ -109,6 +109,6 @@ fn a_router_without_deployments_refuses() {
     let mut lab = lab();
     reconfigure(&mut lab, Config::default(), Vec::new());
     assert!(lab.try_pick(&Request::default()).is_err());
-    assert!(!lab.router.has_untried(&Request::default(), lab.now));
+    assert!(!lab.router.left(&Request::default(), lab.now).deployments);
     assert_eq!(lab.router.explain(&Request::default(), lab.now).chosen, None);
 }

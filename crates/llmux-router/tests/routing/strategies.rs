@@ -10,6 +10,7 @@ use super::support::{Lab, assert_shares, milliseconds};
 const ANY: Request<'static> = Request {
     tried: &[],
     excluded: &[],
+    unable: &[],
     full: &[],
     tags: &[],
     stream: false,

@@ -42,6 +42,7 @@ pub(crate) fn stream(first_output: u64, duration: u64, output_tokens: u64) -> Me
 pub(crate) const STREAM: Request<'static> = Request {
     tried: &[],
     excluded: &[],
+    unable: &[],
     full: &[],
     tags: &[],
     stream: true,
