@@ -28,8 +28,8 @@ pub struct Request<'a> {
     pub random: u64,
 }
 
-/// The right to make one call to a deployment. Hand it back with [`Router::record`]; the call counts as in flight
-/// until then.
+/// The right to make one call to a deployment. Hand it back with [`Router::record`](crate::Router::record); the call
+/// counts as in flight until then.
 #[must_use = "a pick counts as a call in flight until it is recorded"]
 #[derive(Debug)]
 pub struct Pick {

@@ -230,7 +230,9 @@ fn play(class: FailureClass, policy: &RetryPolicy) -> Vec<String> {
         calls.push(router.deployment(pick.index()).id().to_owned());
         tried.push(pick.index());
         router.record(pick, Outcome::Failure(failure(class)), now);
-        let request = Request { tried: &tried, ..Request::default() };
+        let refused = matches!(class, FailureClass::Credential | FailureClass::Forbidden);
+        let unable = if refused { tried.as_slice() } else { &[] };
+        let request = Request { tried: &tried, unable, ..Request::default() };
         let next = FallbackKind::of(class).and_then(|kind| fallbacks.next(kind, &visited));
         let left = Left { models: next.is_some(), ..router.left(&request, now) };
         match policy.after(&failure(class), u32::try_from(calls.len()).expect("few"), left, 0) {

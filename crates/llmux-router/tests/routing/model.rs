@@ -28,8 +28,14 @@ pub(crate) enum Rank {
 struct Cooldown {
     reason: CooldownReason,
     until: Instant,
-    /// Its trial is out.
-    trial: bool,
+    /// Its trial is out since then.
+    trial: Option<Instant>,
+}
+
+impl Cooldown {
+    fn rests(&self, now: Instant) -> bool {
+        self.until > now || self.trial.is_some_and(|since| now < since + seconds(30))
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -78,8 +84,8 @@ impl Modelled {
 
     fn cool(&mut self, reason: CooldownReason, until: Instant) {
         match &mut self.cooldown {
-            Some(cooldown) if cooldown.until >= until => cooldown.trial = false,
-            cooldown => *cooldown = Some(Cooldown { reason, until, trial: false }),
+            Some(cooldown) if cooldown.until >= until => cooldown.trial = None,
+            cooldown => *cooldown = Some(Cooldown { reason, until, trial: None }),
         }
     }
 
@@ -117,7 +123,7 @@ impl Model {
             return None;
         }
         let tried = request.tried.contains(&index);
-        let Some(cooldown) = it.cooldown.filter(|it| it.until > now || it.trial) else {
+        let Some(cooldown) = it.cooldown.filter(|it| it.rests(now)) else {
             return Some(match (tried, it.settings.weight) {
                 (true, _) => Rank::Tried,
                 (false, 0) => Rank::Standby,
@@ -141,9 +147,9 @@ impl Model {
         it.placed.push(second);
         let (mut trial, mut against_cooldown) = (false, false);
         if let Some(cooldown) = &mut it.cooldown {
-            against_cooldown = cooldown.until > now || cooldown.trial;
+            against_cooldown = cooldown.rests(now);
             if !against_cooldown {
-                cooldown.trial = true;
+                cooldown.trial = Some(now);
                 trial = true;
             }
         }
@@ -193,7 +199,7 @@ impl Model {
             Some((reason, period)) => it.cool(reason, now + period),
             None if call.trial => {
                 if let Some(cooldown) = &mut it.cooldown {
-                    cooldown.trial = false;
+                    cooldown.trial = None;
                 }
             }
             None => {}
