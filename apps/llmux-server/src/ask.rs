@@ -80,6 +80,18 @@ impl Ask {
         })
     }
 
+    /// Looks at a request that is not to be made: it needs no content.
+    pub(crate) fn dry(
+        endpoint: Endpoint,
+        headers: HeaderMap,
+        body: Bytes,
+        exchange: &mut Exchange,
+    ) -> Result<Self, ApiError> {
+        // Completions leave the check of their content to the vendor.
+        let ask = Self::look(Endpoint::Completions, headers, None, body, exchange)?;
+        Ok(Self { endpoint, ..ask })
+    }
+
     /// Returns what the choice of a deployment depends on.
     pub(crate) fn facts(&self) -> Facts<'_> {
         let (input_tokens, asked) = match &self.body {

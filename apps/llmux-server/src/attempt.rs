@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use llmux_router::{Decision, Measured, NoRoute, Outcome, Pick, Request, Why};
+use llmux_router::{Decision, Left, Measured, NoRoute, Outcome, Pick, Request, Why};
 use llmux_types::Usage;
 
 use crate::catalog::{Deployment, Route};
@@ -17,6 +17,8 @@ pub(crate) struct Resolved {
     pub(crate) name: String,
     /// Deployments of other providers than the one the client named.
     pub(crate) excluded: Vec<usize>,
+    /// Deployments that cannot take the request, as far as is known.
+    pub(crate) unable: Vec<usize>,
     /// The model's name without the provider's, where the client put that before it.
     pub(crate) asked: String,
 }
@@ -43,12 +45,16 @@ impl Attempt {
     pub(crate) fn note_output(&mut self) {
         if self.first_output.is_none() {
             self.first_output = Some(self.started.elapsed());
+            if let Some(pick) = self.pick.as_mut().filter(|pick| pick.is_trial()) {
+                self.route.router().note_output(pick, Instant::now());
+            }
         }
     }
 
     pub(crate) fn succeed(mut self, usage: Option<Usage>) {
         let usage = usage.unwrap_or_default();
-        let sum = || Some(usage.prompt_tokens? + usage.completion_tokens.unwrap_or(0));
+        let sum =
+            || Some(usage.prompt_tokens?.saturating_add(usage.completion_tokens.unwrap_or(0)));
         self.record(Outcome::Success(Measured {
             first_output: self.first_output,
             duration: self.started.elapsed(),
@@ -58,7 +64,10 @@ impl Attempt {
     }
 
     pub(crate) fn fail(mut self, failed: &Failed) {
-        self.record(Outcome::Failure(failed.failure()));
+        self.record(match failed.is_deadline() {
+            true => Outcome::Cancelled,
+            false => Outcome::Failure(failed.failure()),
+        });
     }
 
     /// Gives the place back unused.
@@ -132,6 +141,7 @@ impl Resolved {
         Request {
             tried,
             excluded: &self.excluded,
+            unable: &self.unable,
             full: &[],
             tags: facts.tags,
             stream: facts.stream,
@@ -141,11 +151,11 @@ impl Resolved {
         }
     }
 
-    /// Tells whether a deployment is left that could take the request and has not been tried.
-    pub(crate) fn has_untried(&self, tried: &[usize], facts: &Facts<'_>) -> bool {
+    /// Says which deployments are left for the request.
+    pub(crate) fn left(&self, tried: &[usize], facts: &Facts<'_>) -> Left {
         let full = self.full();
         let request = Request { full: &full, ..self.request(tried, facts) };
-        self.route.router().has_untried(&request, Instant::now())
+        self.route.router().left(&request, Instant::now())
     }
 
     /// Says what [`Resolved::pick`] would do, and why.
@@ -153,11 +163,5 @@ impl Resolved {
         let full = self.full();
         let request = Request { full: &full, ..self.request(&[], facts) };
         self.route.router().explain(&request, Instant::now())
-    }
-
-    /// Returns how long until a deployment can take the request; `None` if that is not known.
-    pub(crate) fn retry_after(&self, facts: &Facts<'_>) -> Option<Duration> {
-        let waits = self.explain(facts).excluded.into_iter().filter_map(|it| it.retry_after_ms);
-        waits.min().map(Duration::from_millis)
     }
 }

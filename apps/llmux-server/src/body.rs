@@ -115,6 +115,19 @@ pub(crate) struct StreamTimes {
     pub(crate) idle: Duration,
     /// When the first output must have come.
     pub(crate) first_output: Instant,
+    /// When the client's time for the whole request is over.
+    pub(crate) deadline: Option<Instant>,
+}
+
+impl StreamTimes {
+    fn is_over(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| now >= deadline)
+    }
+
+    /// Says whose time ran out.
+    fn overdue(&self, now: Instant) -> Failed {
+        if self.is_over(now) { Failed::deadline() } else { Failed::timeout() }
+    }
 }
 
 /// A stream of events on its way from the vendor to the client.
@@ -166,7 +179,7 @@ impl Events {
             Ok(Err(failure)) => return Err((attempt, failure.into())),
             // From here on comments keep the client waiting.
             Err(_) if hold < times.first_output => {}
-            Err(_) => return Err((attempt, Failed::timeout())),
+            Err(_) => return Err((attempt, times.overdue(Instant::now()))),
         }
         if events.stream.progress().output {
             attempt.note_output();
@@ -217,7 +230,12 @@ impl Events {
                     attempt.note_output();
                 }
             }
-            if let Some(failure) = self.failure.take() {
+            if self.times.deadline.is_some()
+                && self.attempt.is_some()
+                && self.times.is_over(Instant::now())
+            {
+                self.fail(Failed::deadline(), exchange);
+            } else if let Some(failure) = self.failure.take() {
                 self.fail_stream(failure, exchange);
             } else if self.stream.progress().ended && self.attempt.is_some() {
                 self.succeed(exchange);
@@ -252,9 +270,10 @@ impl Events {
             } else {
                 self.times.first_output
             };
+            let limit = self.times.deadline.map_or(limit, |deadline| deadline.min(limit));
             let keep_alive = self.told + self.times.keep_alive;
             if now >= limit {
-                self.fail(Failed::timeout(), exchange);
+                self.fail(self.times.overdue(now), exchange);
                 return Poll::Ready(());
             }
             if now >= keep_alive {
@@ -313,16 +332,24 @@ impl Events {
 pub(crate) struct Through {
     upstream: UpstreamBody,
     idle: Duration,
+    /// When the client's time for the whole request is over.
+    deadline: Option<Instant>,
     heard: Instant,
     timer: Pin<Box<Sleep>>,
     attempt: Option<Attempt>,
 }
 
 impl Through {
-    pub(crate) fn new(attempt: Attempt, upstream: UpstreamBody, idle: Duration) -> Box<Self> {
+    pub(crate) fn new(
+        attempt: Attempt,
+        upstream: UpstreamBody,
+        idle: Duration,
+        deadline: Option<Instant>,
+    ) -> Box<Self> {
         let now = Instant::now();
-        let timer = Box::pin(tokio::time::sleep_until(now + idle));
-        Box::new(Self { upstream, idle, heard: now, timer, attempt: Some(attempt) })
+        let due = deadline.map_or(now + idle, |deadline| deadline.min(now + idle));
+        let timer = Box::pin(tokio::time::sleep_until(due));
+        Box::new(Self { upstream, idle, deadline, heard: now, timer, attempt: Some(attempt) })
     }
 
     fn poll_next(
@@ -348,13 +375,19 @@ impl Through {
                 }
                 // There is no place for an error in these bytes: the connection says it by breaking.
                 Poll::Ready(Some(Err(error))) => {
-                    self.fail(FailureClass::Malformed, exchange);
+                    let message = "The provider's answer was cut off.";
+                    self.fail(&Failed::new(FailureClass::Malformed, message), exchange);
                     return Poll::Ready(Err(io::Error::other(error)));
                 }
                 Poll::Pending => {
                     let due = self.heard + self.idle;
+                    let due = self.deadline.map_or(due, |deadline| deadline.min(due));
                     if Instant::now() >= due {
-                        self.fail(FailureClass::Timeout, exchange);
+                        let failed = match self.deadline == Some(due) {
+                            true => Failed::deadline(),
+                            false => Failed::timeout(),
+                        };
+                        self.fail(&failed, exchange);
                         return Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut)));
                     }
                     if self.timer.is_elapsed() {
@@ -373,10 +406,10 @@ impl Through {
         }
     }
 
-    fn fail(&mut self, class: FailureClass, exchange: &mut Exchange) {
+    fn fail(&mut self, failed: &Failed, exchange: &mut Exchange) {
         exchange.line.outcome = Outcome::Error;
         if let Some(attempt) = self.attempt.take() {
-            attempt.fail(&Failed::new(class, "The provider's answer was cut off."));
+            attempt.fail(failed);
         }
     }
 }

@@ -284,6 +284,7 @@ impl Catalog {
             route: Arc::clone(route),
             name: name.to_owned(),
             excluded: Vec::new(),
+            unable: Vec::new(),
             asked: name.to_owned(),
         };
         if let Some(route) = self.exact.get(name) {
@@ -297,16 +298,18 @@ impl Catalog {
         {
             return Some(resolved);
         }
-        if let Some(route) = self.patterns.iter().find(|route| matches(&route.name, name)) {
-            return Some(all(route));
-        }
+        // A provider's name before a model's means that provider, where it has a pattern for either spelling.
         if let Some((provider, rest)) = of_provider {
-            let of_it = self.patterns.iter().filter(|route| matches(&route.name, rest));
-            if let Some(resolved) =
-                of_it.filter_map(|route| only(route, provider, name, rest)).next()
-            {
+            let its = |asked| {
+                let fitting = self.patterns.iter().filter(move |route| matches(&route.name, asked));
+                fitting.filter_map(move |route| only(route, provider, name, asked)).next()
+            };
+            if let Some(resolved) = its(name).or_else(|| its(rest)) {
                 return Some(resolved);
             }
+        }
+        if let Some(route) = self.patterns.iter().find(|route| matches(&route.name, name)) {
+            return Some(all(route));
         }
         self.default.as_ref().map(all)
     }
@@ -322,6 +325,7 @@ fn only(route: &Arc<Route>, provider: &str, name: &str, asked: &str) -> Option<R
         route: Arc::clone(route),
         name: name.to_owned(),
         excluded,
+        unable: Vec::new(),
         asked: asked.to_owned(),
     })
 }

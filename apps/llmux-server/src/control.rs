@@ -16,19 +16,20 @@ use crate::catalog::{Deployment, DeploymentState};
 use crate::error::ApiError;
 use crate::exchange::Exchange;
 use crate::gateway::Gateway;
-use crate::proxy::resolve;
-use crate::routes::json_response;
+use crate::proxy::{next_model, resolve};
+use crate::routes::{endpoint_of, json_response};
 
 /// `POST /route/explain`: which deployment a request would go to, and why. The body is the request itself; of its
-/// content only the size matters, so that it may be missing.
+/// content only the size matters, so that it may be missing. The query `endpoint` names the route; without it, chat.
 pub(crate) fn explain(
     gateway: &Gateway,
     head: http::request::Parts,
     body: Bytes,
     exchange: &mut Exchange,
 ) -> Result<Response<Reply>, ApiError> {
-    let ask = Ask::look(Endpoint::Completions, head.headers, None, body, exchange)?;
-    let resolved = resolve(gateway, Endpoint::ChatCompletions, &ask.model)?;
+    let endpoint = asked_endpoint(head.uri.query())?;
+    let ask = Ask::dry(endpoint, head.headers, body, exchange)?;
+    let resolved = resolve(gateway, endpoint, &ask.model)?;
     let facts = ask.facts();
     let decision = resolved.explain(&facts);
 
@@ -42,7 +43,7 @@ pub(crate) fn explain(
         let deployment = &resolved.route.deployments[other.index];
         excluded.push(described(json!(other), deployment, &resolved.asked));
     }
-    let fallbacks = |kind| fallbacks(gateway, kind, &ask.model, &resolved);
+    let fallbacks = |kind| fallbacks(gateway, endpoint, kind, &ask.model, &resolved);
     let answer = json!({
         "model": ask.model,
         "route": resolved.route.name,
@@ -68,21 +69,32 @@ fn described(mut value: Value, deployment: &Deployment, asked: &str) -> Value {
     value
 }
 
+/// Reads the query `endpoint=/v1/embeddings`; without it chat is meant.
+fn asked_endpoint(query: Option<&str>) -> Result<Endpoint, ApiError> {
+    let pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+    let Some((_, path)) = pairs.into_iter().find(|(name, _)| *name == "endpoint") else {
+        return Ok(Endpoint::ChatCompletions);
+    };
+    let message = "`endpoint` must be the path of a route such as /v1/embeddings.";
+    endpoint_of(path).ok_or_else(|| ApiError::invalid("endpoint", message))
+}
+
 /// Returns the models that a request would go on with, in their order.
 fn fallbacks(
     gateway: &Gateway,
+    endpoint: Endpoint,
     kind: FallbackKind,
     asked: &str,
     resolved: &Resolved,
 ) -> Vec<String> {
-    let routing = &gateway.settings.routing;
-    if !routing.retry.fallback {
-        return Vec::new();
+    let mut visited = vec![asked.to_owned()];
+    visited.extend(resolved.names().map(str::to_owned));
+    let mut found = Vec::new();
+    while let Some(next) = next_model(gateway, endpoint, kind, &visited) {
+        visited.extend(next.names().map(str::to_owned));
+        found.push(next.name);
     }
-    let names = [asked, &resolved.asked, &resolved.route.name];
-    let chains = names.iter().map(|name| routing.fallbacks.chain(kind, name));
-    let chain = chains.into_iter().find(|chain| !chain.is_empty()).unwrap_or_default();
-    chain.into_iter().map(str::to_owned).collect()
+    found
 }
 
 /// `GET /control/deployments`: the state of all deployments.

@@ -130,8 +130,7 @@ impl ApiError {
     }
 
     pub(crate) fn deadline() -> Self {
-        let message = "The request's time ran out.";
-        Self::new(StatusCode::GATEWAY_TIMEOUT, "timeout_error", Some("timeout"), message)
+        Failed::deadline().into()
     }
 
     pub(crate) fn internal() -> Self {
@@ -247,6 +246,8 @@ pub(crate) struct Failed {
     pub(crate) message: Cow<'static, str>,
     /// The vendor's headers, renamed.
     pub(crate) headers: HeaderMap,
+    /// The client's own time ran out, not the vendor's.
+    deadline: bool,
 }
 
 impl Failed {
@@ -257,7 +258,18 @@ impl Failed {
             rejection: None,
             message: message.into(),
             headers: HeaderMap::new(),
+            deadline: false,
         }
+    }
+
+    /// The time that the client gave its request is over.
+    pub(crate) fn deadline() -> Self {
+        let failed = Self::new(FailureClass::Timeout, "The request's time ran out.");
+        Self { deadline: true, ..failed }
+    }
+
+    pub(crate) const fn is_deadline(&self) -> bool {
+        self.deadline
     }
 
     pub(crate) fn timeout() -> Self {
@@ -297,6 +309,7 @@ impl Failed {
             | FailureClass::Forbidden => return None,
             FailureClass::RateLimited => (429, "rate_limit_error", "rate_limit_exceeded"),
             FailureClass::Overloaded => (503, "service_unavailable_error", "upstream_overloaded"),
+            FailureClass::Timeout if self.deadline => (504, "timeout_error", "timeout"),
             FailureClass::Timeout => (504, "timeout_error", "upstream_timeout"),
             FailureClass::Credential => {
                 (502, "upstream_authentication_error", "upstream_authentication_error")

@@ -80,11 +80,33 @@ pub(crate) fn resolve(
         |deployment: &Deployment| Way::to(deployment.provider.vendor.dialect, endpoint).is_none();
     let cannot: Vec<_> =
         (0..deployments.len()).filter(|&index| unable(&deployments[index])).collect();
-    resolved.excluded.extend(cannot);
-    if (0..resolved.route.deployments.len()).all(|index| resolved.excluded.contains(&index)) {
+    resolved.unable.extend(cannot);
+    let (excluded, unable) = (&resolved.excluded, &resolved.unable);
+    if (0..deployments.len()).all(|index| excluded.contains(&index) || unable.contains(&index)) {
         return Err(ApiError::unsupported_endpoint());
     }
     Ok(resolved)
+}
+
+/// Finds the model that follows after `visited`, the model asked for first, and has deployments for the endpoint.
+pub(crate) fn next_model(
+    gateway: &Gateway,
+    endpoint: Endpoint,
+    kind: FallbackKind,
+    visited: &[String],
+) -> Option<Resolved> {
+    let routing = &gateway.settings.routing;
+    if !routing.retry.fallback {
+        return None;
+    }
+    let mut visited: Vec<&str> = visited.iter().map(String::as_str).collect();
+    loop {
+        let name = routing.fallbacks.next(kind, &visited)?;
+        visited.push(name);
+        if let Ok(resolved) = resolve(gateway, endpoint, name) {
+            return Some(resolved);
+        }
+    }
 }
 
 /// One request on its way to an answer.
@@ -109,31 +131,31 @@ impl<'a> Call<'a> {
 
     /// Tries deployments until one answers or the retry policy gives up.
     async fn answer(mut self, exchange: &mut Exchange) -> Result<Response<Reply>, ApiError> {
-        let policy = &self.worker.gateway.settings.routing.retry;
         // What a vendor could not be told: the answer, if no other is left.
         let mut unsaid: Option<Unsaid> = None;
-        // How the last attempt failed.
-        let mut last: Option<Failed> = None;
+        // The failure that the client is told if no attempt ends better.
+        let mut worst: Option<Failed> = None;
         loop {
-            let started = Instant::now();
-            let placed = self.place(last.is_none()).await;
-            exchange.waited += started.elapsed();
-            let attempt = match (placed, last.take(), unsaid.take()) {
-                (Ok(attempt), ..) => attempt,
-                (Err(_), Some(failed), _) => return Err(self.give_up(failed)),
-                (Err(_), None, Some(unsaid)) => return Err(ApiError::from(unsaid)),
-                (Err(error), None, None) => return Err(error),
+            let attempt = match (self.place(worst.is_none(), exchange).await, worst.take()) {
+                (Ok(attempt), failed) => {
+                    worst = failed;
+                    attempt
+                }
+                (Err(_), Some(failed)) => return Err(self.give_up(failed)),
+                (Err(error), None) => return Err(unsaid.map_or(error, ApiError::from)),
             };
             let prepared = match self.prepare(&attempt.deployment) {
                 Ok(prepared) => prepared,
                 Err(other) => {
-                    let index = attempt.index;
+                    self.resolved.unable.push(attempt.index);
                     attempt.unsent();
                     if matches!(other, Unsaid::Invalid(_)) {
                         return Err(other.into());
                     }
-                    self.resolved.excluded.push(index);
                     unsaid = Some(other);
+                    if let Some(failed) = worst.take() {
+                        worst = Some(self.go_on(failed, exchange).await?);
+                    }
                     continue;
                 }
             };
@@ -142,7 +164,7 @@ impl<'a> Call<'a> {
             exchange.line.provider = Some(attempt.deployment.provider.name.clone());
             exchange.line.decision = attempt.why();
             self.tried.push(attempt.index);
-            if !policy.fallback {
+            if !self.worker.gateway.settings.routing.retry.fallback {
                 self.stay_at(attempt.index);
             }
 
@@ -157,34 +179,53 @@ impl<'a> Call<'a> {
                 message = %failed.message,
                 "attempt failed"
             );
+            let refused =
+                matches!(failed.class, FailureClass::Credential | FailureClass::Forbidden);
+            if refused {
+                self.resolved.unable.push(attempt.index);
+            }
             attempt.fail(&failed);
-            let next = FallbackKind::of(failed.class).and_then(|kind| self.next_model(kind));
-            let left = Left {
-                deployments: self.resolved.has_untried(&self.tried, &self.facts),
-                models: next.is_some(),
+            let failed = self.go_on(failed, exchange).await;
+            // One refusal says nothing where another deployment failed for a while only.
+            worst = match (failed, worst) {
+                (Ok(_), Some(other)) if refused => Some(other),
+                (Ok(failed), _) => Some(failed),
+                (Err(_), Some(other)) if refused => return Err(self.give_up(other)),
+                (Err(error), _) => return Err(error),
             };
-            let attempts = exchange.line.attempts;
-            match (policy.after(&failed.failure(), attempts, left, fastrand::u64(..)), next) {
-                (Step::Elsewhere, _) => {}
-                (Step::NextModel, Some(next)) => self.go_on_with(next),
-                (Step::Again { delay }, _) if !self.is_over(delay) => {
-                    tokio::time::sleep(delay).await;
-                    exchange.waited += delay;
-                }
-                _ => return Err(self.give_up(failed)),
-            }
-            if self.is_over(Duration::ZERO) {
-                return Err(self.give_up(failed));
-            }
-            last = Some(failed);
         }
+    }
+
+    /// Does what the retry policy wants after a failure: returns when the next attempt is due.
+    ///
+    /// # Errors
+    /// The client's answer, if there is to be no other attempt.
+    async fn go_on(&mut self, failed: Failed, exchange: &mut Exchange) -> Result<Failed, ApiError> {
+        if failed.is_deadline() || self.is_over(Duration::ZERO) {
+            return Err(self.give_up(failed));
+        }
+        let next = FallbackKind::of(failed.class).and_then(|kind| self.next_model(kind));
+        let left = Left { models: next.is_some(), ..self.resolved.left(&self.tried, &self.facts) };
+        let policy = &self.worker.gateway.settings.routing.retry;
+        let attempts = exchange.line.attempts;
+        match (policy.after(&failed.failure(), attempts, left, fastrand::u64(..)), next) {
+            (Step::Elsewhere, _) => {}
+            (Step::NextModel, Some(next)) => self.go_on_with(next),
+            (Step::Again { delay }, _) if !self.is_over(delay) => {
+                tokio::time::sleep(delay).await;
+                exchange.waited += delay;
+            }
+            _ => return Err(self.give_up(failed)),
+        }
+        Ok(failed)
     }
 
     /// Makes the client's answer of the last failure.
     fn give_up(&self, mut failed: Failed) -> ApiError {
         if failed.class == FailureClass::RateLimited {
             // Another deployment may be back before the one that failed last.
-            let earliest = self.resolved.retry_after(&self.facts);
+            let earliest = self.resolved.left(&[], &self.facts).again;
+            let earliest = earliest.filter(|wait| !wait.is_zero());
             failed.retry_after = [failed.retry_after, earliest].into_iter().flatten().min();
         }
         failed.into()
@@ -202,22 +243,11 @@ impl<'a> Call<'a> {
 
     /// Finds the next fallback model that has deployments for the endpoint.
     fn next_model(&mut self, kind: FallbackKind) -> Option<Resolved> {
-        let routing = &self.worker.gateway.settings.routing;
-        if !routing.retry.fallback {
-            return None;
-        }
         if self.visited.is_empty() {
             self.visited.push(self.ask.model.clone());
             self.visited.extend(self.resolved.names().map(str::to_owned));
         }
-        let mut visited: Vec<&str> = self.visited.iter().map(String::as_str).collect();
-        loop {
-            let name = routing.fallbacks.next(kind, &visited)?;
-            visited.push(name);
-            if let Ok(resolved) = resolve(&self.worker.gateway, self.ask.endpoint, name) {
-                return Some(resolved);
-            }
-        }
+        next_model(&self.worker.gateway, self.ask.endpoint, kind, &self.visited)
     }
 
     fn go_on_with(&mut self, next: Resolved) {
@@ -228,10 +258,12 @@ impl<'a> Call<'a> {
 
     /// Takes a place at a deployment of the model, else of the next one that has a place; with `patient` waits a
     /// little while all are full.
-    async fn place(&mut self, patient: bool) -> Result<Attempt, ApiError> {
+    async fn place(&mut self, patient: bool, exchange: &mut Exchange) -> Result<Attempt, ApiError> {
         match self.resolved.pick(&self.tried, &self.facts) {
             Ok(attempt) => Ok(attempt),
-            Err(no_route) => self.place_elsewhere(no_route, patient).await,
+            // A request that belongs to certain deployments must not slip to a model that does not ask.
+            Err(NoRoute::Tags) => Err(NoRoute::Tags.into()),
+            Err(no_route) => self.place_elsewhere(no_route, patient, exchange).await,
         }
     }
 
@@ -239,27 +271,30 @@ impl<'a> Call<'a> {
         &mut self,
         mut no_route: NoRoute,
         patient: bool,
+        exchange: &mut Exchange,
     ) -> Result<Attempt, ApiError> {
         const STEP: Duration = Duration::from_millis(20);
         let patience = self.worker.gateway.settings.routing.retry.max_backoff;
         let give_up = Instant::now() + patience;
-        let mut models = vec![self.resolved.clone()];
+        let mut models = vec![(self.resolved.clone(), self.visited.clone())];
         while let Some(next) = self.next_model(FallbackKind::General) {
             self.go_on_with(next);
             match self.resolved.pick(&self.tried, &self.facts) {
                 Ok(attempt) => return Ok(attempt),
                 Err(error) => no_route = no_route.sooner(error),
             }
-            models.push(self.resolved.clone());
+            models.push((self.resolved.clone(), self.visited.clone()));
         }
         while patient && no_route == NoRoute::Busy && Instant::now() < give_up {
             if self.is_over(STEP) {
                 return Err(ApiError::deadline());
             }
             tokio::time::sleep(STEP).await;
-            for resolved in &models {
+            exchange.waited += STEP;
+            for (resolved, visited) in &models {
                 if let Ok(attempt) = resolved.pick(&self.tried, &self.facts) {
                     self.resolved = resolved.clone();
+                    self.visited.clone_from(visited);
                     return Ok(attempt);
                 }
             }
@@ -290,11 +325,14 @@ impl<'a> Call<'a> {
         let deployment = &attempt.deployment;
         let until = started + deployment.timeout;
         let until = self.ask.deadline.map_or(until, |deadline| deadline.min(until));
+        // A client that does not wait says nothing about the deployment.
+        let by_client = self.ask.deadline == Some(until);
+        let overdue = || if by_client { Failed::deadline() } else { Failed::timeout() };
         let sent = tokio::time::timeout_at(until, self.send(deployment, &prepared, exchange));
         let response = match sent.await {
             Ok(Ok(answered)) => answered,
             Ok(Err(failed)) => return Err((attempt, failed)),
-            Err(_) => return Err((attempt, Failed::timeout())),
+            Err(_) => return Err((attempt, overdue())),
         };
 
         let (head, body) = response.into_parts();
@@ -320,6 +358,7 @@ impl<'a> Call<'a> {
                 keep_alive: settings.stream.keep_alive,
                 idle: deployment.provider.stream_idle_timeout,
                 first_output: until,
+                deadline: self.ask.deadline,
             };
             let events = Events::open(attempt, body, stream, times).await?;
             if !answer.is("text/event-stream") {
@@ -330,6 +369,9 @@ impl<'a> Call<'a> {
         }
         if endpoint.answers_json() || answer.is("json") {
             return match self.whole(body, &prepared, until, exchange).await {
+                Err(failed) if by_client && failed.class == FailureClass::Timeout => {
+                    Err((attempt, Failed::deadline()))
+                }
                 Ok(bytes) => {
                     exchange.note_output();
                     attempt.succeed(exchange.usage());
@@ -340,7 +382,7 @@ impl<'a> Call<'a> {
             };
         }
         let idle = deployment.provider.stream_idle_timeout;
-        Ok(answer.respond(Reply::Bytes(Through::new(attempt, body, idle))))
+        Ok(answer.respond(Reply::Bytes(Through::new(attempt, body, idle, self.ask.deadline))))
     }
 
     /// Tells whether the answer must be a stream of events, whatever its content type says.

@@ -131,6 +131,14 @@ pub(crate) fn list() -> String {
     ROUTES.iter().map(line).collect()
 }
 
+/// Returns what is called at the path of a data-plane route.
+pub(crate) fn endpoint_of(path: &str) -> Option<Endpoint> {
+    ROUTES.iter().find_map(|route| match route.action {
+        Action::Proxy(endpoint) if route.path == path => Some(endpoint),
+        _ => None,
+    })
+}
+
 /// Which listener a request came in by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Port {

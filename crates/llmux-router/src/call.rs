@@ -52,6 +52,13 @@ impl Pick {
         self.index
     }
 
+    /// Tells whether the deployment is called to see if it works again; see [`Router::note_output`].
+    ///
+    /// [`Router::note_output`]: crate::Router::note_output
+    pub const fn is_trial(&self) -> bool {
+        self.trial || self.overruled
+    }
+
     /// Returns why this deployment was chosen.
     pub const fn why(&self) -> &Why {
         &self.why
