@@ -406,8 +406,9 @@ impl Router {
     ) -> Result<Tier, NoRoute> {
         let asked = self.asked(request)?;
         // Nearly every request is one that has failed nowhere yet, and nearly every deployment is well.
-        let is_plain =
-            request.tried.is_empty() && request.excluded.is_empty() && request.full.is_empty();
+        let is_plain = [request.tried, request.excluded, request.unable, request.full]
+            .iter()
+            .all(|it| it.is_empty());
         let mut best: Option<Tier> = None;
         candidates.clear();
         for (index, state) in self.states.iter().enumerate() {

@@ -350,3 +350,15 @@ fn names_of_strategies_are_read_back_and_others_refused() {
     let unknown = "fastest".parse::<Builtin>().expect_err("no such strategy");
     assert_eq!(unknown.to_string(), "no strategy is called \"fastest\"");
 }
+
+#[test]
+fn one_that_is_unable_gets_nothing_and_its_requests_do_not_slip_to_the_default() {
+    let config = Config { strategy: Builtin::TagBased, ..Config::default() };
+    let eu = Deployment::new("eu").tags(["eu"]);
+    let mut lab = Lab::with(config, vec![eu, Deployment::new("any").tags(["default"])]);
+    let tags = ["eu".to_owned()];
+    let unable = Request { unable: &[0], ..ANY };
+    assert_eq!(lab.pick_for(&unable).index(), 1);
+    let tagged = Request { tags: &tags, ..unable };
+    assert_eq!(lab.try_pick(&tagged).expect_err("nobody"), NoRoute::Excluded);
+}
