@@ -6,8 +6,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use llmux_providers::Endpoint;
 use llmux_router::FallbackKind;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::ask::Ask;
 use crate::attempt::Resolved;
@@ -102,34 +101,30 @@ pub(crate) fn deployments(gateway: &Gateway) -> Response<Reply> {
     json_response(StatusCode::OK, &json!({ "data": gateway.catalog.deployments() }))
 }
 
-/// Body of `POST /control/deployments/cooldown`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SetCooldown {
-    deployment_id: String,
-    /// 0 ends the cooldown.
-    cooldown_seconds: f64,
-}
-
-/// `POST /control/deployments/cooldown`: takes a deployment out of use for a while, or back into it.
+/// `POST /control/deployments/cooldown`: takes a deployment out of use for a while, or back into it. The body has
+/// `deployment_id` and `cooldown_seconds`; 0 ends the cooldown.
 pub(crate) fn set_cooldown(gateway: &Gateway, body: &[u8]) -> Result<Response<Reply>, ApiError> {
-    let asked: SetCooldown = serde_json::from_slice(body).map_err(|error| {
-        let fields = ["deployment_id", "cooldown_seconds"];
-        let text = error.to_string();
-        let field = fields.into_iter().find(|field| text.contains(&format!("`{field}`")));
-        ApiError::invalid(field.unwrap_or("body"), format!("The body is not as expected: {text}"))
+    let fields: Map<String, Value> = serde_json::from_slice(body)
+        .map_err(|_| ApiError::invalid("body", "The body must be a JSON object."))?;
+    let known = |name: &str| matches!(name, "deployment_id" | "cooldown_seconds");
+    if let Some(unknown) = fields.keys().find(|name| !known(name)) {
+        return Err(ApiError::invalid(unknown, format!("`{unknown}` is not a known field.")));
+    }
+    let id = fields.get("deployment_id").and_then(Value::as_str).ok_or_else(|| {
+        let message = "`deployment_id` must be the name of a deployment.";
+        ApiError::invalid("deployment_id", message)
     })?;
-    let period = Duration::try_from_secs_f64(asked.cooldown_seconds)
-        .ok()
+    let seconds = fields.get("cooldown_seconds").and_then(Value::as_f64);
+    let period = seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
         .filter(|period| *period <= Duration::from_hours(24 * 365));
     let Some(period) = period else {
         let message = "`cooldown_seconds` must be between 0, which ends a cooldown, and a year.";
         return Err(ApiError::invalid("cooldown_seconds", message));
     };
-    let id = &asked.deployment_id;
     let set = gateway.catalog.set_cooldown(id, Some(period).filter(|period| !period.is_zero()));
     let state = set.ok_or_else(|| ApiError::deployment_not_found(id))?;
-    tracing::info!(deployment = id, seconds = asked.cooldown_seconds, "cooldown set by hand");
+    tracing::info!(deployment = id, seconds = period.as_secs_f64(), "cooldown set by hand");
     Ok(json_response(StatusCode::OK, &cooldown(&state)))
 }
 
