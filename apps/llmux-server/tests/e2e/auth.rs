@@ -6,7 +6,7 @@ use crate::harness::{ANSWER, Gateway, once, provider};
 use crate::replay::{Reply, Vendor};
 use crate::routing::{chat_with, serve};
 
-const MASTER: &str = "sk-master-0123456789abcdef0123456789abcdef";
+pub(crate) const MASTER: &str = "sk-master-0123456789abcdef0123456789abcdef";
 
 async fn guarded() -> (Vendor, Gateway) {
     let vendor = Vendor::start().await;

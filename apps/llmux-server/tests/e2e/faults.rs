@@ -14,7 +14,7 @@ struct Fault {
     status: u16,
 }
 
-fn failed(status: u16) -> Reply {
+pub(crate) fn failed(status: u16) -> Reply {
     let kind = if status == 429 { "requests" } else { "server_error" };
     Reply::json(
         status,
@@ -132,16 +132,16 @@ impl Reply {
     }
 }
 
-fn impatient(mut provider: Value) -> Value {
+pub(crate) fn impatient(mut provider: Value) -> Value {
     provider["timeout"] = json!("400ms");
     provider
 }
 
-async fn call(gateway: &Gateway, model: &str, stream: bool) -> Response {
+pub(crate) async fn call(gateway: &Gateway, model: &str, stream: bool) -> Response {
     if stream { gateway.open(model).await.whole().await } else { gateway.chat(&ask(model)).await }
 }
 
-fn good(stream: bool) -> Reply {
+pub(crate) fn good(stream: bool) -> Reply {
     if stream {
         Reply::events([&role(), &text("fine"), STOP, "[DONE]"])
     } else {
@@ -150,7 +150,7 @@ fn good(stream: bool) -> Reply {
 }
 
 #[track_caller]
-fn assert_good(response: &Response, stream: bool, what: &str) {
+pub(crate) fn assert_good(response: &Response, stream: bool, what: &str) {
     assert_eq!(response.status, 200, "{what}: {}", response.text());
     if stream {
         let got = items(&response.body);
@@ -240,14 +240,20 @@ async fn each_fault_of_a_stream_goes_to_the_next_deployment() {
     assert_each_fault_falls_back(stream_faults(), true).await;
 }
 
+/// A base URL at which connections are refused for as long as the socket lives.
+pub(crate) fn refusing() -> (tokio::net::TcpSocket, String) {
+    // Bound and never listened on: nobody else gets the port.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let url = format!("http://{}/v1", socket.local_addr().unwrap());
+    (socket, url)
+}
+
 #[tokio::test]
 async fn a_refused_connection_is_502_and_goes_to_the_next_deployment() {
     let vendor = Vendor::start().await;
     vendor.script("good", [Reply::json(200, ANSWER)]);
-    // Bound and never listened on: connections are refused and nobody else gets the port.
-    let socket = tokio::net::TcpSocket::new_v4().unwrap();
-    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let refused = format!("http://{}/v1", socket.local_addr().unwrap());
+    let (_socket, refused) = refusing();
     let down = |name: &str, model: &str| json!({"name": name, "type": "openai", "api_key": "k", "base_url": refused, "models": [model]});
     let mut up = provider(&vendor, "good");
     up["models"] = json!(["pair"]);

@@ -203,6 +203,12 @@ impl Gateway {
         self.post("/v1/chat/completions", body.to_string()).await
     }
 
+    /// Sends a chat request of `model` with headers.
+    pub(crate) async fn chat_with(&self, model: &str, headers: &[(&str, &str)]) -> Response {
+        let body = ask(model).to_string();
+        self.send("POST", "/v1/chat/completions", headers, body.as_bytes()).await.whole().await
+    }
+
     /// Begins a chat stream of `model`; the answer's head has come when this returns.
     pub(crate) async fn open(&self, model: &str) -> Response {
         let body = json!({"model": model, "messages": [{"role": "user", "content": "hi"}], "stream": true}).to_string();
@@ -258,6 +264,13 @@ impl Drop for Gateway {
 /// A provider of type `openai` that is the scripted vendor's `name`, with one model of the same name.
 pub(crate) fn provider(vendor: &Vendor, name: &str) -> Value {
     json!({"name": name, "type": "openai", "api_key": "sk-vendor", "base_url": vendor.url(name), "models": [name]})
+}
+
+/// A provider like [`provider`], with one model that is described as in the configuration.
+pub(crate) fn serving(vendor: &Vendor, name: &str, model: Value) -> Value {
+    let mut provider = provider(vendor, name);
+    provider["models"] = json!([model]);
+    provider
 }
 
 /// A configuration of these providers, without retries.

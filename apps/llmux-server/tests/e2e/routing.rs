@@ -18,11 +18,7 @@ pub(crate) async fn serve() -> (Vendor, Gateway) {
 }
 
 pub(crate) async fn chat_with(gateway: &Gateway, headers: &[(&str, &str)]) -> Response {
-    gateway
-        .send("POST", "/v1/chat/completions", headers, ask("m").to_string().as_bytes())
-        .await
-        .whole()
-        .await
+    gateway.chat_with("m", headers).await
 }
 
 #[tokio::test]
