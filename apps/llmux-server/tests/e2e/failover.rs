@@ -445,6 +445,22 @@ async fn the_clients_timeout_is_the_deadline_of_all_attempts_together() {
 }
 
 #[tokio::test]
+async fn a_hanging_vendor_is_tried_again_until_the_clients_time_is_over() {
+    let vendor = Vendor::start().await;
+    let provider = impatient(serving(&vendor, "only", json!("m")));
+    let routing = json!({"retry_count": 1000, "retry_backoff": "1ms", "retry_max_backoff": "1ms"});
+    let gateway = Gateway::start(managed(vec![provider], routing)).await;
+    vendor.script("only", [Reply::silent()]);
+    let response = gateway.chat_with("m", &[("x-llmux-timeout", "1s")]).await;
+    response.assert_error(504, "timeout_error", Some("upstream_timeout"));
+    assert_eq!(
+        response.header("x-llmux-attempts"),
+        Some(vendor.seen("only").len().to_string().as_str())
+    );
+    assert!(vendor.seen("only").len() >= 2);
+}
+
+#[tokio::test]
 async fn a_retry_that_the_clients_time_does_not_allow_is_not_waited_for() {
     let vendor = Vendor::start().await;
     let providers = vec![serving(&vendor, "only", json!("m"))];
