@@ -317,16 +317,78 @@ async fn a_probe_that_fails_cools_again_and_its_client_is_served() {
 async fn a_probe_whose_client_leaves_lets_the_next_one_probe() {
     let (vendor, gateway) = start(json!({"cooldown_period": "1s"})).await;
     until_trial(&vendor, &gateway).await;
-    vendor.script("first", [Reply::stream(vec![data(&role()), data(&text("a")), Step::Hang])]);
-    let mut probe = gateway.open("m").await;
-    probe.next_event().await.unwrap();
-    assert_eq!(gateway.state_of("first/m").await["state"], "probing");
-    drop(probe);
+    vendor.script("first", [Reply::stream(vec![data(&role()), Step::Hang])]);
+    let body = ask("m");
+    let leaves = async {
+        vendor.arrived("first", 1).await;
+        assert_eq!(gateway.state_of("first/m").await["state"], "probing");
+    };
+    tokio::select! {
+        _ = gateway.chat(&body) => panic!("the vendor gave no output"),
+        () = leaves => {}
+    }
     vendor.abandoned(1).await;
     gateway.becomes("first/m", |state| state["state"] == "trial").await;
     vendor.script("first", [Reply::json(200, ANSWER)]);
     assert_served_by(&gateway.chat(&ask("m")).await, "first/m", "1");
     assert_eq!(gateway.state_of("first/m").await["state"], "available");
+}
+
+#[tokio::test]
+async fn a_probe_is_over_with_the_first_output_of_its_stream() {
+    let (vendor, gateway) = start(json!({"cooldown_period": "1s"})).await;
+    until_trial(&vendor, &gateway).await;
+    vendor.script("first", [Reply::stream(vec![data(&role()), data(&text("a")), Step::Hang])]);
+    let mut probe = gateway.open("m").await;
+    probe.next_event().await.unwrap();
+    assert_eq!(gateway.state_of("first/m").await["state"], "available");
+}
+
+#[tokio::test]
+async fn clients_that_do_not_wait_cool_nothing() {
+    let (vendor, gateway) = start(json!({})).await;
+    for name in ["first", "second"] {
+        vendor.script(name, [Reply::silent()]);
+    }
+    for _ in 0..8 {
+        let response = gateway.chat_with("m", &[("x-llmux-timeout", "50ms")]).await;
+        response.assert_error(504, "timeout_error", Some("timeout"));
+        assert_eq!(response.header("x-llmux-attempts"), Some("1"));
+    }
+    for name in ["first/m", "second/m"] {
+        let state = gateway.state_of(name).await;
+        assert_eq!((&state["state"], &state["failures"]), (&json!("available"), &json!(0)));
+        assert_eq!(state["in_flight"], 0);
+    }
+}
+
+#[tokio::test]
+async fn the_clients_time_bounds_a_whole_stream() {
+    let (vendor, gateway) = start(json!({})).await;
+    vendor.script("first", [Reply::stream(vec![data(&role()), data(&text("a")), Step::Hang])]);
+    let mut body = ask("m");
+    body["stream"] = json!(true);
+    let headers = [("x-llmux-timeout", "300ms")];
+    let body = body.to_string();
+    let sent = gateway.send("POST", "/v1/chat/completions", &headers, body.as_bytes());
+    let response = sent.await.whole().await;
+    assert_eq!(response.status, 200);
+    let events = response.text();
+    assert!(events.contains("\"code\":\"timeout\"") && !events.contains("[DONE]"), "{events}");
+    assert_eq!(gateway.state_of("first/m").await["failures"], 0);
+}
+
+#[tokio::test]
+async fn a_refusal_does_not_end_what_a_retry_can_mend() {
+    for refusal in [401, 403] {
+        let (vendor, gateway) = start(json!({"retry_backoff": "1ms"})).await;
+        vendor.script("first", [failed(500), Reply::json(200, ANSWER)]);
+        vendor.script("second", [failed(refusal)]);
+        assert_served_by(&gateway.chat(&ask("m")).await, "first/m", "3");
+        vendor.script("first", [failed(500)]);
+        let response = gateway.chat(&ask("m")).await;
+        response.assert_error(502, "api_error", Some("upstream_error"));
+    }
 }
 
 #[tokio::test]
@@ -452,7 +514,7 @@ async fn a_hanging_vendor_is_tried_again_until_the_clients_time_is_over() {
     let gateway = Gateway::start(managed(vec![provider], routing)).await;
     vendor.script("only", [Reply::silent()]);
     let response = gateway.chat_with("m", &[("x-llmux-timeout", "1s")]).await;
-    response.assert_error(504, "timeout_error", Some("upstream_timeout"));
+    response.assert_error(504, "timeout_error", Some("timeout"));
     assert_eq!(
         response.header("x-llmux-attempts"),
         Some(vendor.seen("only").len().to_string().as_str())
