@@ -168,7 +168,9 @@ impl Router {
         kept.clear();
         kept.extend(candidates.iter().copied().filter(|&index| {
             let state = &self.states[index];
-            let new = state.speed.last.is_none() && state.in_flight == 0;
+            // One that fails, or that nobody waits for, would stay unmeasured, and always be the first to be asked.
+            let speed = &state.speed;
+            let new = state.in_flight == 0 && speed.success_rate() >= 0.5 && !speed.is_in_vain(now);
             expected(index).is_none() && (new || self.is_due(state, request.stream, now))
         }));
         if let Some(index) = draw(request.random, kept, share) {
@@ -214,7 +216,9 @@ impl Router {
             self.picks_since_exploration >= PICKS_PER_EXPLORATION && speed.is_outdated(stream, now);
         let promising =
             self.picks_since_exploration >= PICKS_PER_CONFIRMATION && speed.is_promising(stream);
-        (outdated || promising) && (state.in_flight == 0 || speed.is_heard(now))
+        (outdated || promising)
+            && !speed.is_in_vain(now)
+            && (state.in_flight == 0 || speed.is_heard(now))
     }
 
     /// Asks the embedder's own strategy.

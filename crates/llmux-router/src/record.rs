@@ -34,8 +34,7 @@ impl Router {
                 if pick.trial {
                     state.health.end_trial();
                 }
-                // Nothing was learned, but it was tried: another try must not follow at once.
-                state.speed.last.get_or_insert(now);
+                state.speed.in_vain = Some(now);
             }
             Outcome::Unsent => {
                 if pick.trial {

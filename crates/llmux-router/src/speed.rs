@@ -195,6 +195,8 @@ pub(crate) struct Speed {
     pub(crate) load: Mean,
     /// When the last sample of any kind came.
     pub(crate) last: Option<Instant>,
+    /// When a call last ended that told nothing.
+    pub(crate) in_vain: Option<Instant>,
 }
 
 impl Speed {
@@ -219,6 +221,11 @@ impl Speed {
     /// Tells whether anything was heard of late.
     pub(crate) fn is_heard(&self, now: Instant) -> bool {
         self.last.is_some_and(|last| now.saturating_duration_since(last) < OUTDATED)
+    }
+
+    /// Tells whether a call was spent on news a moment ago, and brought none.
+    pub(crate) fn is_in_vain(&self, now: Instant) -> bool {
+        self.in_vain.is_some_and(|at| now.saturating_duration_since(at) < OUTDATED)
     }
 
     /// Returns the share of calls that ended well, 1 before the first.

@@ -145,3 +145,32 @@ fn a_slow_one_is_looked_at_again_but_rarely_and_gets_its_share_back() {
     let recovered = run(3000, 50);
     assert!(recovered > 1000, "{recovered} of 3000 after it got fast");
 }
+
+#[test]
+fn an_unmeasured_one_that_nobody_waits_for_does_not_get_all_calls() {
+    let mut lab = lab(0.1);
+    lab.answer_at(0, whole(100, 100));
+    let mut to_b = 0;
+    for _ in 0..100 {
+        let pick = lab.pick();
+        if pick.index() == 1 {
+            to_b += 1;
+            lab.pass(milliseconds(20));
+            lab.cancel(pick);
+        } else {
+            lab.succeed(pick, whole(100, 100));
+        }
+    }
+    assert_eq!(to_b, 1);
+}
+
+#[test]
+fn a_timeout_that_is_told_at_once_is_not_quick() {
+    let mut lab = lab(0.1);
+    lab.answer_at(0, whole(900, 100));
+    lab.answer_at(1, whole(1000, 100));
+    for _ in 0..3 {
+        lab.fail_at(0, FailureClass::Timeout, 1);
+    }
+    assert_eq!(picks_of_b(&mut lab, 20, &Request::default()), 20);
+}

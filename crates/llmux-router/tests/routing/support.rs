@@ -109,6 +109,10 @@ impl Lab {
         pick
     }
 
+    pub(crate) fn cancel(&mut self, pick: Pick) {
+        self.router.record(pick, Outcome::Cancelled, self.now);
+    }
+
     pub(crate) fn unsend(&mut self, pick: Pick) {
         self.router.record(pick, Outcome::Unsent, self.now);
     }
