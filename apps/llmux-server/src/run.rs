@@ -20,7 +20,7 @@ use crate::config::{Settings, Tls};
 use crate::gateway::{Gateway, Worker};
 use crate::log::Log;
 use crate::routes::Port;
-use crate::serve::{Phase, Server, listen};
+use crate::serve::{Phase, Server, check_free, listen};
 use crate::timed_io::Busy;
 use crate::upstream::{Upstream, tls_client_config};
 
@@ -240,7 +240,7 @@ fn bind(
 ) -> Result<(SocketAddr, Vec<std::net::TcpListener>), RunError> {
     let mut address = SocketAddr::new(settings.server.host, port);
     let fault = |source| RunError::Bind { address, source };
-    drop(std::net::TcpListener::bind(address).map_err(fault)?);
+    check_free(address).map_err(fault)?;
     let first = listen(address).map_err(fault)?;
     address = first.local_addr().map_err(fault)?;
     let mut listeners = vec![first];

@@ -38,6 +38,14 @@ pub(crate) enum Phase {
     Stopped,
 }
 
+/// Fails if another process listens at `address`, which [`listen`] would not notice.
+pub(crate) fn check_free(address: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    // Bound and never listened on: clients that come this early must not be accepted and dropped.
+    socket.bind(&address.into())
+}
+
 /// Listens at `address`, together with the other workers.
 pub(crate) fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
