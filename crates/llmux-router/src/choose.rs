@@ -64,7 +64,8 @@ impl Router {
             Builtin::LeastBusy | Builtin::LowestTpmRpm | Builtin::LowestCost => {}
         }
         figures.clear();
-        let figure = |index: usize| self.figure(strategy, index, request, now);
+        let demand = self.demand(request);
+        let figure = |index: usize| self.figure(strategy, index, request, demand, now);
         figures.extend(candidates.iter().map(|&index| figure(index)));
         if strategy == Builtin::LowestCost {
             let dearest = figures.iter().copied().filter(|cost| !cost.is_nan()).fold(0.0, f64::max);
@@ -82,8 +83,15 @@ impl Router {
         (index, self.measure(strategy, index, request, now, candidates))
     }
 
-    /// Returns the figure that a strategy compares; not a number for an unknown price.
-    fn figure(&self, strategy: Builtin, index: usize, request: &Request<'_>, now: Instant) -> f64 {
+    /// Returns the figure that a strategy compares; not a number for an unknown price. `demand` is that of the request.
+    fn figure(
+        &self,
+        strategy: Builtin,
+        index: usize,
+        request: &Request<'_>,
+        demand: u64,
+        now: Instant,
+    ) -> f64 {
         let state = &self.states[index];
         match strategy {
             Builtin::LeastBusy => {
@@ -97,9 +105,13 @@ impl Router {
                         .map_or(0.0, |limit| used.saturating_add(more) as f64 / limit.max(1) as f64)
                 };
                 let requests = share(used.requests, 1, limits.requests);
-                requests.max(share(used.tokens, self.demand(request), limits.tokens))
+                requests.max(share(used.tokens, demand, limits.tokens))
             }
-            Builtin::LowestCost => self.cost(index, request).map_or(f64::NAN, |cost| cost as f64),
+            Builtin::LowestCost => match self.cost(index, request) {
+                // Nearly always it fits, and converts much faster.
+                Some(cost) => u64::try_from(cost).map_or(cost as f64, |cost| cost as f64),
+                None => f64::NAN,
+            },
             _ => 0.0,
         }
     }
@@ -129,6 +141,7 @@ impl Router {
         candidates: &[usize],
     ) -> Measure {
         let state = &self.states[index];
+        let figure = || self.figure(strategy, index, request, self.demand(request), now);
         match strategy {
             Builtin::SimpleShuffle | Builtin::TagBased => Measure::Weight(state.share),
             Builtin::LowestLatency => {
@@ -137,10 +150,8 @@ impl Router {
                     None => Measure::Unmeasured,
                 }
             }
-            Builtin::LeastBusy => Measure::Busy(self.figure(strategy, index, request, now)),
-            Builtin::LowestTpmRpm => {
-                Measure::LimitShare(self.figure(strategy, index, request, now))
-            }
+            Builtin::LeastBusy => Measure::Busy(figure()),
+            Builtin::LowestTpmRpm => Measure::LimitShare(figure()),
             Builtin::LowestCost => match self.cost(index, request) {
                 Some(cost) => Measure::PicoDollars(cost),
                 None => {

@@ -550,7 +550,7 @@ impl Router {
             Err(NoRoute::Busy) => Some(Duration::ZERO),
             Err(no_route) => no_route.retry_after(),
         };
-        let deployments = matches!(selected, Ok(Tier::Fresh | Tier::Standby));
+        let deployments = matches!(selected, Ok(Tier::Fresh | Tier::Standby | Tier::Overruled));
         Left { deployments, models: false, again }
     }
 }

@@ -327,3 +327,34 @@ fn fallback_lists_that_cannot_be_followed_are_configuration_errors() {
     }
     std::fs::remove_dir_all(&folder).unwrap();
 }
+
+#[tokio::test]
+async fn a_fallback_that_cannot_be_told_the_request_does_not_hide_why_the_first_failed() {
+    let vendor = Vendor::start().await;
+    vendor.script("open", [failed(500)]);
+    let claude = json!({"name": "claude", "type": "anthropic", "api_key": "k", "base_url": vendor.url("claude"), "models": ["cl"]});
+    let providers = vec![serving(&vendor, "open", json!("m")), claude];
+    let routing = json!({"retry_backoff": "1ms", "fallbacks": {"m": ["cl"]}});
+    let gateway = Gateway::start(managed(providers, routing)).await;
+    let mut body = ask("m");
+    body["n"] = json!(2);
+    let response = gateway.chat(&body).await;
+    response.assert_error(502, "api_error", Some("upstream_error"));
+    assert_eq!(vendor.seen("claude").len(), 0);
+}
+
+#[tokio::test]
+async fn a_providers_name_before_a_model_means_that_provider_among_wildcards_too() {
+    let vendor = Vendor::start().await;
+    for name in ["p1", "p2"] {
+        vendor.script(name, [Reply::json(200, ANSWER)]);
+    }
+    let providers = vec![serving(&vendor, "p1", json!("*")), serving(&vendor, "p2", json!("*"))];
+    let gateway = Gateway::start(managed(providers, json!({}))).await;
+    for _ in 0..12 {
+        let response = gateway.chat(&ask("p1/x")).await;
+        assert_eq!(response.header("x-llmux-provider"), Some("p1"));
+    }
+    assert_eq!(vendor.seen("p1").iter().filter(|seen| seen.json()["model"] == "x").count(), 12);
+    assert_eq!(vendor.seen("p2").len(), 0);
+}

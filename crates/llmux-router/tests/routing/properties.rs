@@ -187,7 +187,7 @@ impl World {
         let eligible: Vec<usize> = eligible.collect();
         let seen: Vec<usize> = told.candidates.iter().map(|it| it.index).collect();
         assert_eq!(seen, eligible, "candidates; the model ranks {ranks:?}");
-        let fresh = matches!(best, Some(Rank::Fresh | Rank::Standby));
+        let fresh = matches!(best, Some(Rank::Fresh | Rank::Standby | Rank::Cooling));
         assert_eq!(self.router.left(request, now).deployments, fresh);
         let picks = [self.router.pick(request, now), self.twin.pick(request, now)];
         match picks {
