@@ -155,15 +155,19 @@ pub fn model_info(key: &str) -> Option<ModelInfo> {
 ///
 /// Models of the same name cost differently from vendor to vendor, so no row of another vendor is ever returned.
 pub fn lookup(vendor: &str, model: &str) -> Option<ModelInfo> {
-    let same_name = [vendor];
-    let (prefix, providers) = match VENDORS.iter().find(|(name, ..)| *name == vendor) {
-        Some((_, prefix, providers)) => (*prefix, *providers),
-        None => (vendor, same_name.as_slice()),
-    };
+    let (prefix, providers) = names_of(&vendor);
     let of_vendor = |info: &ModelInfo| providers.contains(&info.provider);
     model_info(&format!("{prefix}/{model}"))
         .filter(of_vendor)
         .or_else(|| model_info(model).filter(of_vendor))
+}
+
+/// Returns LiteLLM's names of a vendor: the prefix of its keys and the values of its provider column.
+pub(crate) fn names_of<'a>(vendor: &'a &'a str) -> (&'a str, &'a [&'a str]) {
+    match VENDORS.iter().find(|(name, ..)| name == vendor) {
+        Some((_, prefix, providers)) => (prefix, providers),
+        None => (vendor, std::slice::from_ref(vendor)),
+    }
 }
 
 /// Vendors that LiteLLM names otherwise: our name, the prefix of the keys, the values of the provider column. All other

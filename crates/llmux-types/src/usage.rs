@@ -1,13 +1,13 @@
 use serde::Serialize;
 use serde_json::Value;
 
-/// The tokens of one answer, in OpenAI's meaning: `prompt_tokens` includes cached ones, `completion_tokens` includes
-/// reasoning. `None` means that the vendor did not say, which is not zero.
+/// What one answer used: tokens in OpenAI's meaning (`prompt_tokens` includes cached ones, `completion_tokens` includes
+/// reasoning) and what else is paid for. `None` means that the vendor did not say, which is not zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Usage {
     /// Tokens of the input, cached ones included.
     pub prompt_tokens: Option<u64>,
-    /// Tokens of the output, reasoning included where the vendor counts it so.
+    /// Tokens of the output, reasoning included.
     pub completion_tokens: Option<u64>,
     /// The vendor's sum.
     pub total_tokens: Option<u64>,
@@ -17,43 +17,196 @@ pub struct Usage {
     pub cache_write_tokens: Option<u64>,
     /// Output tokens spent on reasoning.
     pub reasoning_tokens: Option<u64>,
+    /// Of `cache_write_tokens`, those written for an hour.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_write_1h_tokens: Option<u64>,
+    /// Input tokens of audio.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audio_prompt_tokens: Option<u64>,
+    /// Input tokens of images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_prompt_tokens: Option<u64>,
+    /// Of `cached_tokens`, those of audio.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cached_audio_tokens: Option<u64>,
+    /// Of `cached_tokens`, those of images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cached_image_tokens: Option<u64>,
+    /// Output tokens of audio.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audio_completion_tokens: Option<u64>,
+    /// Output tokens of images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_completion_tokens: Option<u64>,
+    /// Milliseconds of audio as input, where the vendor counts time instead of tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audio_milliseconds: Option<u64>,
+    /// Characters of the text to be spoken. Vendors do not report them: whoever sends the request counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input_characters: Option<u64>,
+    /// Images made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub images: Option<u64>,
+    /// Searches of the web that the vendor made for the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub web_searches: Option<u64>,
+    /// How much those searches looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub search_context: Option<SearchContext>,
+    /// The tier that served the request, where it is not the standard one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_tier: Option<ServiceTier>,
+}
+
+/// A way of being served that has prices of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum ServiceTier {
+    /// Later, at a discount, in a batch.
+    Batch,
+    /// Slower, at a discount.
+    Flex,
+    /// Faster, at a premium.
+    Priority,
+    /// Between flex and priority.
+    Balanced,
+    /// Fastest.
+    Ultrafast,
+}
+
+impl ServiceTier {
+    /// Reads a vendor's word in any case. `None` for the standard tier (`default`, `standard`, `on_demand`, `scale` ...)
+    /// and for words that have no prices.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Some(match word.to_ascii_lowercase().as_str() {
+            "batch" => Self::Batch,
+            "flex" => Self::Flex,
+            "priority" => Self::Priority,
+            "balanced" => Self::Balanced,
+            "ultrafast" => Self::Ultrafast,
+            _ => return None,
+        })
+    }
+}
+
+/// How much a search of the web looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SearchContext {
+    /// Little.
+    Low,
+    /// The usual.
+    Medium,
+    /// Much.
+    High,
 }
 
 impl Usage {
-    /// Reads the `usage` object of OpenAI's chat completions, completions, embeddings or responses API, and of the
-    /// vendors compatible with them. Unknown and misshapen members are passed over.
+    /// Reads the `usage` object of OpenAI's chat completions, completions, embeddings, responses, image or transcription
+    /// API, and of the vendors compatible with them. Unknown and misshapen members are passed over.
     pub fn from_openai(usage: &Value) -> Self {
         let number = |path: &[&str]| -> Option<u64> {
             path.iter().try_fold(usage, |value, name| value.get(name)).and_then(Value::as_u64)
         };
-        Self {
+        // Chat completions, responses and images, transcriptions.
+        let input = |name: &str| {
+            ["prompt_tokens_details", "input_tokens_details", "input_token_details"]
+                .iter()
+                .find_map(|details| number(&[details, name]))
+        };
+        let output = |name: &str| {
+            ["completion_tokens_details", "output_tokens_details", "output_token_details"]
+                .iter()
+                .find_map(|details| number(&[details, name]))
+        };
+        let cached_kind = |name: &str| {
+            ["prompt_tokens_details", "input_tokens_details", "input_token_details"]
+                .iter()
+                .find_map(|details| number(&[details, "cached_tokens_details", name]))
+        };
+        let word = |name: &str| usage.get(name).and_then(Value::as_str);
+        let search_context = match word("search_context_size") {
+            Some("low") => Some(SearchContext::Low),
+            Some("medium") => Some(SearchContext::Medium),
+            Some("high") => Some(SearchContext::High),
+            _ => None,
+        };
+        let mut usage = Self {
             prompt_tokens: number(&["prompt_tokens"]).or_else(|| number(&["input_tokens"])),
             completion_tokens: number(&["completion_tokens"])
                 .or_else(|| number(&["output_tokens"])),
             total_tokens: number(&["total_tokens"]),
-            cached_tokens: number(&["prompt_tokens_details", "cached_tokens"])
-                .or_else(|| number(&["input_tokens_details", "cached_tokens"]))
+            cached_tokens: input("cached_tokens")
                 // DeepSeek: https://api-docs.deepseek.com/guides/kv_cache
-                .or_else(|| number(&["prompt_cache_hit_tokens"])),
-            cache_write_tokens: number(&["prompt_tokens_details", "cache_write_tokens"])
-                .or_else(|| number(&["input_tokens_details", "cache_write_tokens"])),
-            reasoning_tokens: number(&["completion_tokens_details", "reasoning_tokens"])
-                .or_else(|| number(&["output_tokens_details", "reasoning_tokens"])),
+                .or_else(|| number(&["prompt_cache_hit_tokens"]))
+                // Mistral before it had details, servers behind Hugging Face.
+                .or_else(|| number(&["num_cached_tokens"]))
+                .or_else(|| number(&["cached_tokens"])),
+            cache_write_tokens: input("cache_write_tokens"),
+            reasoning_tokens: output("reasoning_tokens"),
+            audio_prompt_tokens: input("audio_tokens"),
+            image_prompt_tokens: input("image_tokens"),
+            cached_audio_tokens: cached_kind("audio_tokens"),
+            cached_image_tokens: cached_kind("image_tokens"),
+            audio_completion_tokens: output("audio_tokens"),
+            image_completion_tokens: output("image_tokens"),
+            audio_milliseconds: milliseconds(usage),
+            web_searches: number(&["server_tool_use_details", "web_search_requests"])
+                // Perplexity searches once for each request and says how wide.
+                .or(search_context.map(|_| 1)),
+            search_context,
+            service_tier: word("service_tier").and_then(ServiceTier::from_word),
+            ..Self::default()
+        };
+        usage.include_what_stands_apart();
+        usage
+    }
+
+    /// Some vendors count reasoning (xAI) or audio (Mistral) beside the tokens it belongs to: their total tells.
+    fn include_what_stands_apart(&mut self) {
+        let (Some(prompt), Some(completion), Some(total)) =
+            (self.prompt_tokens, self.completion_tokens, self.total_tokens)
+        else {
+            return;
+        };
+        let Some(rest) = total.checked_sub(prompt).and_then(|rest| rest.checked_sub(completion))
+        else {
+            return;
+        };
+        let reasoning = self.reasoning_tokens.unwrap_or(0);
+        let audio = self.audio_prompt_tokens.unwrap_or(0);
+        if rest == 0 {
+        } else if rest == reasoning {
+            self.completion_tokens = Some(completion + reasoning);
+        } else if rest == audio {
+            self.prompt_tokens = Some(prompt + audio);
+        } else if Some(rest) == audio.checked_add(reasoning) {
+            self.prompt_tokens = Some(prompt + audio);
+            self.completion_tokens = Some(completion + reasoning);
         }
     }
 }
 
+/// Transcriptions by the second: `{"type": "duration", "seconds": 12}`.
+fn milliseconds(usage: &Value) -> Option<u64> {
+    let seconds = usage.get("seconds")?.as_number()?.to_string();
+    u64::try_from(crate::decimal::scaled(&seconds, 3)?).ok()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Usage;
+    use serde_json::json;
+
+    use super::{SearchContext, ServiceTier, Usage};
 
     #[test]
     fn chat_and_responses_names_are_read_alike() {
-        let chat = serde_json::json!({
+        let chat = json!({
             "prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15,
             "prompt_tokens_details": {"cached_tokens": 4}, "completion_tokens_details": {"reasoning_tokens": 2},
         });
-        let responses = serde_json::json!({
+        let responses = json!({
             "input_tokens": 10, "output_tokens": 5, "total_tokens": 15,
             "input_tokens_details": {"cached_tokens": 4}, "output_tokens_details": {"reasoning_tokens": 2},
         });
@@ -63,11 +216,76 @@ mod tests {
 
     #[test]
     fn what_the_vendor_does_not_say_stays_unknown() {
-        let usage = Usage::from_openai(
-            &serde_json::json!({"prompt_tokens": 3, "completion_tokens": "many"}),
+        let usage = Usage::from_openai(&json!({"prompt_tokens": 3, "completion_tokens": "many"}));
+        assert_eq!(usage, Usage { prompt_tokens: Some(3), ..Usage::default() });
+    }
+
+    #[test]
+    fn names_in_logs_are_the_old_ones_and_new_ones_come_only_with_values() {
+        let names = |usage: &Usage| -> Vec<String> {
+            let value = serde_json::to_value(usage).unwrap();
+            value.as_object().unwrap().keys().cloned().collect()
+        };
+        let old = [
+            "cache_write_tokens",
+            "cached_tokens",
+            "completion_tokens",
+            "prompt_tokens",
+            "reasoning_tokens",
+            "total_tokens",
+        ];
+        assert_eq!(names(&Usage::default()), old);
+        let flex = Usage { service_tier: Some(ServiceTier::Flex), ..Usage::default() };
+        assert_eq!(serde_json::to_value(flex).unwrap()["service_tier"], "flex");
+    }
+
+    #[test]
+    fn tokens_that_a_vendor_counts_apart_are_included() {
+        // xAI.
+        let usage = Usage::from_openai(&json!({
+            "prompt_tokens": 436, "completion_tokens": 68, "total_tokens": 652,
+            "completion_tokens_details": {"reasoning_tokens": 148},
+        }));
+        assert_eq!((usage.prompt_tokens, usage.completion_tokens), (Some(436), Some(216)));
+        // Mistral.
+        let usage = Usage::from_openai(&json!({
+            "prompt_tokens": 9, "completion_tokens": 201, "total_tokens": 585,
+            "prompt_tokens_details": {"audio_tokens": 375},
+        }));
+        assert_eq!((usage.prompt_tokens, usage.completion_tokens), (Some(384), Some(201)));
+        // OpenAI.
+        let usage = Usage::from_openai(&json!({
+            "prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15,
+            "completion_tokens_details": {"reasoning_tokens": 5},
+        }));
+        assert_eq!(usage.completion_tokens, Some(5));
+        let most = Usage::from_openai(&json!({
+            "prompt_tokens": u64::MAX, "completion_tokens": u64::MAX, "total_tokens": u64::MAX,
+            "completion_tokens_details": {"reasoning_tokens": u64::MAX},
+        }));
+        assert_eq!(most.completion_tokens, Some(u64::MAX));
+    }
+
+    #[test]
+    fn sound_images_and_searches_are_counted() {
+        let usage = Usage::from_openai(&json!({
+            "type": "tokens", "input_tokens": 37, "output_tokens": 145, "total_tokens": 182,
+            "input_token_details": {"text_tokens": 0, "audio_tokens": 37},
+        }));
+        assert_eq!(usage.audio_prompt_tokens, Some(37));
+        let usage = Usage::from_openai(&json!({"type": "duration", "seconds": 12.5}));
+        assert_eq!(usage.audio_milliseconds, Some(12_500));
+        let usage = Usage::from_openai(&json!({
+            "input_tokens": 50, "input_tokens_details": {
+                "text_tokens": 10, "image_tokens": 40, "cached_tokens": 30,
+                "cached_tokens_details": {"image_tokens": 20},
+            },
+        }));
+        assert_eq!((usage.image_prompt_tokens, usage.cached_image_tokens), (Some(40), Some(20)));
+        let usage = Usage::from_openai(&json!({"prompt_tokens": 1, "search_context_size": "high"}));
+        assert_eq!(
+            (usage.web_searches, usage.search_context),
+            (Some(1), Some(SearchContext::High))
         );
-        assert_eq!(usage.prompt_tokens, Some(3));
-        assert_eq!(usage.completion_tokens, None);
-        assert_eq!(usage.cached_tokens, None);
     }
 }
