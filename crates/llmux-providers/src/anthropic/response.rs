@@ -1,9 +1,9 @@
 //! Anthropic's whole answers.
 
-use llmux_types::Usage;
 use llmux_types::chat::{
     AssistantMessage, ChatResponse, Choice, FinishReason, Part, Reasoning, ToolCall,
 };
+use llmux_types::{ServiceTier, Usage};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -45,9 +45,23 @@ pub(super) struct WireUsage {
     input_tokens: Option<u64>,
     cache_read_input_tokens: Option<u64>,
     cache_creation_input_tokens: Option<u64>,
+    cache_creation: Option<CacheCreation>,
     output_tokens: Option<u64>,
     output_tokens_details: Option<OutputDetails>,
+    server_tool_use: Option<ServerToolUse>,
     service_tier: Option<Tier>,
+}
+
+/// What the tokens written to the cache are made of.
+#[derive(Clone, Copy, Debug, Deserialize)]
+struct CacheCreation {
+    ephemeral_5m_input_tokens: Option<u64>,
+    ephemeral_1h_input_tokens: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+struct ServerToolUse {
+    web_search_requests: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -73,8 +87,11 @@ impl WireUsage {
             later.cache_read_input_tokens.or(self.cache_read_input_tokens);
         self.cache_creation_input_tokens =
             later.cache_creation_input_tokens.or(self.cache_creation_input_tokens);
+        self.cache_creation = later.cache_creation.or(self.cache_creation);
         self.output_tokens = later.output_tokens.or(self.output_tokens);
         self.output_tokens_details = later.output_tokens_details.or(self.output_tokens_details);
+        self.server_tool_use = later.server_tool_use.or(self.server_tool_use);
+        self.service_tier = later.service_tier.or(self.service_tier);
     }
 
     pub(super) fn canonical(&self) -> Usage {
@@ -82,17 +99,37 @@ impl WireUsage {
         // Old answers have no cache counts: there was no cache then.
         let or_none = |count: Option<u64>| count.or(input.map(|_| 0));
         let cached = or_none(self.cache_read_input_tokens);
-        let written = or_none(self.cache_creation_input_tokens);
-        let prompt = input.map(|input| input + cached.unwrap_or(0) + written.unwrap_or(0));
+        let hour = self.cache_creation.and_then(|written| written.ephemeral_1h_input_tokens);
+        let parts = self.cache_creation.map(|written| {
+            let minutes = written.ephemeral_5m_input_tokens.unwrap_or(0);
+            minutes.saturating_add(hour.unwrap_or(0))
+        });
+        let written = or_none(self.cache_creation_input_tokens.or(parts));
+        let prompt = input.map(|input| {
+            input.saturating_add(cached.unwrap_or(0)).saturating_add(written.unwrap_or(0))
+        });
         Usage {
             prompt_tokens: prompt,
             completion_tokens: self.output_tokens,
-            total_tokens: prompt.zip(self.output_tokens).map(|(prompt, output)| prompt + output),
+            total_tokens: prompt
+                .zip(self.output_tokens)
+                .map(|(prompt, output)| prompt.saturating_add(output)),
             cached_tokens: cached,
             cache_write_tokens: written,
             reasoning_tokens: self
                 .output_tokens_details
                 .and_then(|details| details.thinking_tokens),
+            cache_write_1h_tokens: hour.filter(|count| *count > 0),
+            web_searches: self
+                .server_tool_use
+                .and_then(|tools| tools.web_search_requests)
+                .filter(|count| *count > 0),
+            service_tier: match self.service_tier {
+                Some(Tier::Priority) => Some(ServiceTier::Priority),
+                Some(Tier::Batch) => Some(ServiceTier::Batch),
+                Some(Tier::Standard | Tier::Other) | None => None,
+            },
+            ..Usage::default()
         }
     }
 

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use llmux_types::Usage;
 use llmux_types::chat::FinishReason;
+use llmux_types::{ServiceTier, Usage};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -108,9 +108,34 @@ pub(super) struct UsageMetadata<'a> {
     thoughts_token_count: Option<u64>,
     cached_content_token_count: Option<u64>,
     total_token_count: Option<u64>,
+    prompt_tokens_details: Option<Vec<ModalityCount>>,
+    tool_use_prompt_tokens_details: Option<Vec<ModalityCount>>,
+    cache_tokens_details: Option<Vec<ModalityCount>>,
+    candidates_tokens_details: Option<Vec<ModalityCount>>,
     /// A JSON string.
     #[serde(borrow)]
     service_tier: Option<&'a RawValue>,
+}
+
+/// How many of some tokens are text, or audio, or images.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ModalityCount {
+    modality: Option<String>,
+    token_count: Option<u64>,
+}
+
+/// Returns the tokens of a modality; `None` if there are none.
+fn of_modality(details: &[&Option<Vec<ModalityCount>>], modality: &str) -> Option<u64> {
+    details
+        .iter()
+        .copied()
+        .flatten()
+        .flatten()
+        .filter(|count| count.modality.as_deref() == Some(modality))
+        .filter_map(|count| count.token_count)
+        .reduce(u64::saturating_add)
+        .filter(|count| *count > 0)
 }
 
 impl UsageMetadata<'_> {
@@ -121,6 +146,7 @@ impl UsageMetadata<'_> {
         let prompt = self
             .prompt_token_count
             .map(|count| count.saturating_add(or_zero(self.tool_use_prompt_token_count)));
+        let input = [&self.prompt_tokens_details, &self.tool_use_prompt_tokens_details];
         let completion = or_zero(self.candidates_token_count).saturating_add(thoughts);
         Usage {
             prompt_tokens: prompt,
@@ -131,6 +157,14 @@ impl UsageMetadata<'_> {
             cached_tokens: Some(or_zero(self.cached_content_token_count)),
             cache_write_tokens: None,
             reasoning_tokens: Some(thoughts),
+            audio_prompt_tokens: of_modality(&input, "AUDIO"),
+            image_prompt_tokens: of_modality(&input, "IMAGE"),
+            cached_audio_tokens: of_modality(&[&self.cache_tokens_details], "AUDIO"),
+            cached_image_tokens: of_modality(&[&self.cache_tokens_details], "IMAGE"),
+            audio_completion_tokens: of_modality(&[&self.candidates_tokens_details], "AUDIO"),
+            image_completion_tokens: of_modality(&[&self.candidates_tokens_details], "IMAGE"),
+            service_tier: self.tier().as_deref().and_then(ServiceTier::from_word),
+            ..Usage::default()
         }
     }
 

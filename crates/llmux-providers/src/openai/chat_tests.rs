@@ -195,6 +195,7 @@ fn an_answer_is_written_as_openai_writes_it() {
             cached_tokens: Some(1),
             cache_write_tokens: None,
             reasoning_tokens: Some(1),
+            ..Usage::default()
         }),
         service_tier: None,
     };

@@ -1,5 +1,5 @@
 use bytes::{BufMut as _, Bytes, BytesMut};
-use llmux_types::{ErrorEnvelope, ErrorObject, Usage};
+use llmux_types::{ErrorEnvelope, ErrorObject, ServiceTier, Usage};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -32,6 +32,7 @@ struct Events {
     complete: bool,
     /// The last usage object, as text: most vendors send one, some with every event.
     usage: Option<String>,
+    service_tier: Option<ServiceTier>,
     finish_reason: Option<String>,
     /// Of the responses API, whose last event has it all.
     last: Option<Summary>,
@@ -51,6 +52,8 @@ struct Chunk<'a> {
     kind: Option<&'a RawValue>,
     #[serde(borrow)]
     response: Option<&'a RawValue>,
+    #[serde(borrow)]
+    service_tier: Option<&'a RawValue>,
     x_groq: Option<Value>,
 }
 
@@ -77,6 +80,7 @@ impl Relay {
             progress: Progress::default(),
             complete: false,
             usage: None,
+            service_tier: None,
             finish_reason: None,
             last: None,
         };
@@ -122,7 +126,10 @@ impl ClientStream for Relay {
         let usage =
             events.usage.as_deref().and_then(|text| serde_json::from_str::<Value>(text).ok());
         Summary {
-            usage: usage.as_ref().map(Usage::from_openai),
+            usage: usage.as_ref().map(|usage| {
+                let usage = Usage::from_openai(usage);
+                Usage { service_tier: usage.service_tier.or(events.service_tier), ..usage }
+            }),
             finish_reason: events.finish_reason.clone(),
         }
     }
@@ -210,6 +217,9 @@ impl Events {
     }
 
     fn note_usage(&mut self, chunk: &Chunk<'_>) {
+        if let Some(tier) = chunk.service_tier {
+            self.service_tier = ServiceTier::from_word(tier.get().trim_matches('"'));
+        }
         if let Some(usage) = chunk.usage.map(RawValue::get).filter(|text| text.starts_with('{')) {
             let kept = self.usage.get_or_insert_default();
             kept.clear();

@@ -1,7 +1,7 @@
 use bytes::Bytes;
-use llmux_types::Usage;
-use serde::Deserialize;
+use llmux_types::{ServiceTier, Usage};
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -30,6 +30,8 @@ struct Fields<'a> {
     status: Option<Value>,
     incomplete_details: Option<Value>,
     output: Option<Vec<Item>>,
+    service_tier: Option<Value>,
+    data: Option<IgnoredList>,
     error: Option<IgnoredAny>,
 }
 
@@ -42,6 +44,15 @@ struct Choice {
 struct Item {
     #[serde(rename = "type")]
     kind: Option<String>,
+}
+
+/// The length of a list.
+struct IgnoredList(u64);
+
+impl<'de> Deserialize<'de> for IgnoredList {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(Vec::<IgnoredAny>::deserialize(deserializer)?.len() as u64))
+    }
 }
 
 impl Reply {
@@ -64,7 +75,9 @@ impl Reply {
         } else {
             fields.choices.and_then(|choices| choices.into_iter().next()?.finish_reason)
         };
-        let usage = usage.filter(Value::is_object).map(|usage| usage_of(&usage, endpoint));
+        let tier = fields.service_tier.as_ref().and_then(Value::as_str);
+        let images = fields.data.map(|data| data.0);
+        let usage = usage_of(usage.as_ref(), endpoint, tier, images);
         Ok(Self { models, summary: Summary { usage, finish_reason }, is_error, body })
     }
 
@@ -98,8 +111,9 @@ impl Reply {
 
 /// Reads the summary out of a whole answer.
 pub(super) fn summary(answer: &Value, endpoint: Endpoint) -> Summary {
-    let usage = answer.get("usage").filter(|usage| usage.is_object());
-    let usage = usage.map(|usage| usage_of(usage, endpoint));
+    let tier = answer.get("service_tier").and_then(Value::as_str);
+    let images = answer.get("data").and_then(Value::as_array).map(|images| images.len() as u64);
+    let usage = usage_of(answer.get("usage"), endpoint, tier, images);
     let finish_reason = if endpoint == Endpoint::Responses {
         let called = answer.get("output").and_then(Value::as_array).is_some_and(|items| {
             items.iter().any(|item| is_call(item.get("type").and_then(Value::as_str)))
@@ -113,13 +127,32 @@ pub(super) fn summary(answer: &Value, endpoint: Endpoint) -> Summary {
     Summary { usage, finish_reason }
 }
 
-fn usage_of(usage: &Value, endpoint: Endpoint) -> Usage {
-    let mut usage = Usage::from_openai(usage);
-    if endpoint == Endpoint::Embeddings {
-        // There is no output, and Voyage tells the total alone.
-        usage.prompt_tokens = usage.prompt_tokens.or(usage.total_tokens);
+/// Returns what an answer used: its usage object, with what it says elsewhere.
+fn usage_of(
+    object: Option<&Value>,
+    endpoint: Endpoint,
+    tier: Option<&str>,
+    data: Option<u64>,
+) -> Option<Usage> {
+    let object = object.filter(|object| object.is_object());
+    let images = data.filter(|count| *count > 0 && endpoint == Endpoint::ImagesGenerations);
+    if object.is_none() && images.is_none() {
+        return None;
     }
-    usage
+    let mut usage = object.map_or_else(Usage::default, Usage::from_openai);
+    usage.service_tier = usage.service_tier.or_else(|| tier.and_then(ServiceTier::from_word));
+    match endpoint {
+        // There is no output, and Voyage tells the total alone.
+        Endpoint::Embeddings => usage.prompt_tokens = usage.prompt_tokens.or(usage.total_tokens),
+        Endpoint::ImagesGenerations => {
+            usage.images = images;
+            // All output is images unless the vendor says otherwise.
+            usage.image_completion_tokens =
+                usage.image_completion_tokens.or(usage.completion_tokens);
+        }
+        _ => {}
+    }
+    Some(usage)
 }
 
 fn is_call(kind: Option<&str>) -> bool {
@@ -175,6 +208,23 @@ mod tests {
     fn embeddings_spend_their_total_on_the_input() {
         let reply = look(r#"{"data":[],"usage":{"total_tokens":12}}"#, Endpoint::Embeddings);
         assert_eq!(reply.summary().usage.and_then(|usage| usage.prompt_tokens), Some(12));
+    }
+
+    #[test]
+    fn the_tier_that_served_and_the_images_made_are_counted() {
+        let json = r#"{"service_tier":"flex","usage":{"prompt_tokens":3},"choices":[]}"#;
+        let usage = look(json, Endpoint::ChatCompletions).summary().usage.unwrap();
+        assert_eq!(usage.service_tier, Some(ServiceTier::Flex));
+        let json = r#"{"service_tier":"default","usage":{"prompt_tokens":3},"choices":[]}"#;
+        let usage = look(json, Endpoint::ChatCompletions).summary().usage.unwrap();
+        assert_eq!(usage.service_tier, None);
+        let json = r#"{"data":[{"url":"a"},{"url":"b"}]}"#;
+        let usage = look(json, Endpoint::ImagesGenerations).summary().usage.unwrap();
+        assert_eq!((usage.images, usage.prompt_tokens), (Some(2), None));
+        let json = r#"{"data":[{}],"usage":{"input_tokens":5,"output_tokens":7}}"#;
+        let usage = look(json, Endpoint::ImagesGenerations).summary().usage.unwrap();
+        assert_eq!((usage.images, usage.image_completion_tokens), (Some(1), Some(7)));
+        assert_eq!(look(r#"{"data":[{}]}"#, Endpoint::Moderations).summary().usage, None);
     }
 
     #[test]
