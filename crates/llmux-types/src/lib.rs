@@ -18,6 +18,6 @@ pub use failure::{ErrorEnvelope, ErrorObject, FailureClass};
 pub use money::{Money, MoneyError};
 pub use price_table::{ModelPrices, PriceProblem, PriceTable};
 pub use prices::{Capabilities, ModelInfo, lookup, model_info};
-pub use pricing::{Prices, Unit};
+pub use pricing::{Prices, Unit, pico_dollars};
 pub use secret::Secret;
 pub use usage::{SearchContext, ServiceTier, Usage};

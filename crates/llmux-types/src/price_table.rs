@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::decimal::scaled;
 use crate::prices::{ModelInfo, lookup, model_info, names_of};
-use crate::pricing::Prices;
+use crate::pricing::{Prices, pico_dollars};
 
 /// What is known of one model's prices and sizes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -202,10 +202,11 @@ impl Reader<'_> {
             _ if text == "null" => {}
             _ => {
                 // The limits of a tier of prices are numbers of tokens.
-                let scale = if path.contains(".range.") { 0 } else { 12 };
-                match scaled(text, scale).and_then(|number| u64::try_from(number).ok()) {
+                let is_limit = path.contains(".range.");
+                let number = if is_limit { tokens(text) } else { pico_dollars(text) };
+                match number {
                     Some(number) => named.push((path.to_owned(), number)),
-                    None if scale == 0 => self.problem(
+                    None if is_limit => self.problem(
                         path,
                         &format!("must be a number of tokens, not {}", shortened(text)),
                     ),
@@ -233,8 +234,8 @@ impl Reader<'_> {
     }
 
     /// Sizes are of no account for prices: LiteLLM's own map has words in their place, which are passed over.
-    fn count(&mut self, fields: &Fields<'_>, name: &str) -> Option<u64> {
-        u64::try_from(scaled(fields.get(name)?.get(), 0)?).ok()
+    fn count(&self, fields: &Fields<'_>, name: &str) -> Option<u64> {
+        tokens(fields.get(name)?.get())
     }
 
     fn problem(&mut self, field: &str, message: &str) {
@@ -244,6 +245,11 @@ impl Reader<'_> {
             message: message.to_owned(),
         });
     }
+}
+
+/// Reads a number of tokens, as in `32000` or `32000.0`.
+fn tokens(text: &str) -> Option<u64> {
+    u64::try_from(scaled(text, 0)?).ok()
 }
 
 fn shortened(text: &str) -> String {

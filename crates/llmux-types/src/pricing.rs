@@ -47,6 +47,12 @@ pub enum Unit {
     SearchHigh,
 }
 
+/// Returns a price in whole pico-dollars: the text of a decimal number of US dollars per unit, rounded to the nearest, a
+/// half upwards. `None` if it is no number, below zero, too large, or not zero but too small to count.
+pub fn pico_dollars(usd: &str) -> Option<u64> {
+    u64::try_from(crate::decimal::scaled(usd, 12)?).ok()
+}
+
 /// LiteLLM's names of the units. A name that begins with another stands before it.
 const NAMES: &[(&str, Unit)] = &[
     ("input_cost_per_token", Unit::Input),
