@@ -50,8 +50,7 @@ impl Row {
                     "audio.transcriptions" => Endpoint::AudioTranscriptions,
                     _ => Endpoint::ChatCompletions,
                 };
-                let answer =
-                    body(json!({"usage": self.usage, "service_tier": self.service_tier}));
+                let answer = body(json!({"usage": self.usage, "service_tier": self.service_tier}));
                 openai::Reply::look(answer, endpoint).expect("JSON").summary().usage
             }
         };

@@ -255,3 +255,61 @@ pub(super) fn from_base64(text: &str) -> Option<Vec<u8>> {
     }
     Some(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use llmux_types::{ServiceTier, Usage};
+    use serde_json::json;
+
+    use super::WireUsage;
+
+    fn read(usage: serde_json::Value) -> WireUsage {
+        serde_json::from_value(usage).expect("usage")
+    }
+
+    #[test]
+    fn cached_tokens_are_part_of_the_prompt_and_hour_long_ones_are_told_apart() {
+        let usage = read(json!({
+            "input_tokens": 10, "cache_read_input_tokens": 20, "cache_creation_input_tokens": 30,
+            "cache_creation": {"ephemeral_5m_input_tokens": 25, "ephemeral_1h_input_tokens": 5},
+            "output_tokens": 7, "service_tier": "batch", "server_tool_use": {"web_search_requests": 2},
+        }));
+        let expected = Usage {
+            prompt_tokens: Some(60),
+            completion_tokens: Some(7),
+            total_tokens: Some(67),
+            cached_tokens: Some(20),
+            cache_write_tokens: Some(30),
+            cache_write_1h_tokens: Some(5),
+            web_searches: Some(2),
+            service_tier: Some(ServiceTier::Batch),
+            ..Usage::default()
+        };
+        assert_eq!(usage.canonical(), expected);
+    }
+
+    #[test]
+    fn a_stream_keeps_what_its_later_objects_leave_out() {
+        let mut usage = read(json!({
+            "input_tokens": 10, "cache_creation_input_tokens": 30, "service_tier": "priority",
+            "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 30}, "output_tokens": 1,
+        }));
+        usage.update(read(
+            json!({"output_tokens": 9, "server_tool_use": {"web_search_requests": 1}}),
+        ));
+        let usage = usage.canonical();
+        assert_eq!((usage.prompt_tokens, usage.completion_tokens), (Some(40), Some(9)));
+        assert_eq!((usage.cache_write_1h_tokens, usage.web_searches), (Some(30), Some(1)));
+        assert_eq!(usage.service_tier, Some(ServiceTier::Priority));
+    }
+
+    #[test]
+    fn numbers_as_large_as_there_are_do_not_overflow() {
+        let most = u64::MAX;
+        let usage = read(json!({
+            "input_tokens": most, "cache_read_input_tokens": most, "output_tokens": most,
+            "cache_creation": {"ephemeral_5m_input_tokens": most, "ephemeral_1h_input_tokens": most},
+        }));
+        assert_eq!(usage.canonical().total_tokens, Some(most));
+    }
+}

@@ -265,3 +265,40 @@ pub(super) fn logprobs(result: &RawValue) -> Option<Value> {
     }
     (!content.is_empty()).then(|| json!({"content": content, "refusal": null}))
 }
+
+#[cfg(test)]
+mod tests {
+    use llmux_types::{ServiceTier, Usage};
+
+    use super::UsageMetadata;
+
+    #[test]
+    fn sound_and_images_are_told_apart_by_their_modality() {
+        let json = r#"{
+            "promptTokenCount": 100, "toolUsePromptTokenCount": 9, "candidatesTokenCount": 40,
+            "thoughtsTokenCount": 5, "cachedContentTokenCount": 30, "totalTokenCount": 154, "serviceTier": "FLEX",
+            "promptTokensDetails": [
+                {"modality": "TEXT", "tokenCount": 20}, {"modality": "AUDIO", "tokenCount": 50},
+                {"modality": "IMAGE", "tokenCount": 30}
+            ],
+            "toolUsePromptTokensDetails": [{"modality": "IMAGE", "tokenCount": 9}],
+            "cacheTokensDetails": [{"modality": "AUDIO", "tokenCount": 30}, {"modality": "NEW"}],
+            "candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": 40}]
+        }"#;
+        let usage: UsageMetadata<'_> = serde_json::from_str(json).expect("usage");
+        let expected = Usage {
+            prompt_tokens: Some(109),
+            completion_tokens: Some(45),
+            total_tokens: Some(154),
+            cached_tokens: Some(30),
+            reasoning_tokens: Some(5),
+            audio_prompt_tokens: Some(50),
+            image_prompt_tokens: Some(39),
+            cached_audio_tokens: Some(30),
+            image_completion_tokens: Some(40),
+            service_tier: Some(ServiceTier::Flex),
+            ..Usage::default()
+        };
+        assert_eq!(usage.usage(), expected);
+    }
+}

@@ -213,3 +213,21 @@ fn responses_fail_when_they_say_so_or_stop_early() {
     let cut = run(Endpoint::Responses, true, &[stream(&[CREATED, DELTA], "\n\n").as_bytes()]);
     assert!(matches!(cut.result, Err(StreamFailure::Truncated)));
 }
+
+#[test]
+fn the_service_tier_of_a_stream_is_the_last_one_told() {
+    let tier =
+        |word: &str| TEXT.replace(r#"{"model""#, &format!(r#"{{"service_tier":{word},"model""#));
+    for (word, expected) in
+        [("\"priority\"", Some(ServiceTier::Priority)), ("\"default\"", None), ("null", None)]
+    {
+        let run = chat(&stream(&[ROLE, &tier(word), STOP, USAGE, DONE], "\n\n"));
+        run.result.expect("whole");
+        let usage = run.relay.summary().usage.expect("usage");
+        assert_eq!(usage.service_tier, expected, "{word}");
+    }
+    let event = r#"data: {"type":"response.completed","response":{"status":"completed","service_tier":"flex","usage":{"input_tokens":3}}}"#;
+    let run = run(Endpoint::Responses, false, &[stream(&[event], "\n\n").as_bytes()]);
+    let usage = run.relay.summary().usage.expect("usage");
+    assert_eq!(usage.service_tier, Some(ServiceTier::Flex));
+}
