@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use http::{HeaderName, HeaderValue, Uri};
 use llmux_providers::{Target, Vendor};
 use llmux_router::{Deployment as Candidate, Price, Router, Snapshot};
+use llmux_types::{PriceTable, Prices, Unit};
 use serde::Serialize;
 
 use crate::attempt::Resolved;
@@ -59,6 +60,10 @@ pub(crate) struct Deployment {
     /// The configured name, which may be a pattern.
     name: String,
     upstream: Option<String>,
+    /// The deployment's own prices of an input and an output token, in pico-dollars.
+    own_prices: (Option<u64>, Option<u64>),
+    /// What calls cost; `None` where that depends on the model that is asked for.
+    prices: Option<Arc<Prices>>,
     /// Of a whole call; of a stream until its first output.
     pub(crate) timeout: Duration,
 }
@@ -73,6 +78,15 @@ impl Deployment {
             return own(&self.provider.name, asked).unwrap_or(asked);
         }
         &self.name
+    }
+
+    /// Returns what calls for the model `upstream_model` cost.
+    pub(crate) fn prices(&self, table: &PriceTable, upstream_model: &str) -> Arc<Prices> {
+        self.prices.clone().unwrap_or_else(|| {
+            let known = table.find(self.provider.vendor.name, upstream_model);
+            let prices = known.map(|known| known.prices).unwrap_or_default();
+            Arc::new(prices.with_own(self.own_prices.0, self.own_prices.1))
+        })
     }
 
     /// Returns where a call for the model `upstream_model` goes.
@@ -182,10 +196,20 @@ struct Group {
 }
 
 impl Group {
-    fn add(&mut self, provider: &Arc<Provider>, model: &Model, ids: &mut HashMap<String, u32>) {
-        let deployment = deployment(provider, model, ids);
-        self.candidates.push(candidate(&deployment, model));
-        self.deployments.push(deployment);
+    fn add(
+        &mut self,
+        provider: &Arc<Provider>,
+        model: &Model,
+        table: &PriceTable,
+        ids: &mut HashMap<String, u32>,
+    ) {
+        let mut deployment = deployment(provider, model, ids);
+        let prices = deployment.prices(table, deployment.upstream_model(&model.name));
+        self.candidates.push(candidate(&deployment, model, &prices));
+        if deployment.upstream.is_some() || !is_pattern(&deployment.name) {
+            deployment.prices = Some(prices);
+        }
+        self.deployments.push(Arc::new(deployment));
     }
 }
 
@@ -197,12 +221,17 @@ impl Catalog {
         for configured in &settings.providers {
             let provider = Arc::new(provider(configured)?);
             for model in &configured.models {
-                groups.entry(model.name.clone()).or_default().add(&provider, model, &mut ids);
+                groups.entry(model.name.clone()).or_default().add(
+                    &provider,
+                    model,
+                    &settings.prices,
+                    &mut ids,
+                );
             }
             if settings.routing.default_provider.as_ref() == Some(&configured.name) {
                 let model = Model::any(configured.timeout);
                 let mut group = Group::default();
-                group.add(&provider, &model, &mut ids);
+                group.add(&provider, &model, &settings.prices, &mut ids);
                 default = Some(Route::new(model.name, group, settings.routing.router.clone()));
             }
         }
@@ -361,27 +390,30 @@ fn deployment(
     provider: &Arc<Provider>,
     model: &Model,
     ids: &mut HashMap<String, u32>,
-) -> Arc<Deployment> {
+) -> Deployment {
     let mut id = format!("{}/{}", provider.name, model.name);
     let count = ids.entry(id.clone()).or_insert(0);
     *count += 1;
     if *count > 1 {
         id = format!("{id}#{count}");
     }
-    Arc::new(Deployment {
+    Deployment {
         id,
         provider: Arc::clone(provider),
         name: model.name.clone(),
         upstream: model.upstream.clone(),
+        own_prices: (model.input_price, model.output_price),
+        prices: None,
         timeout: model.timeout,
-    })
+    }
 }
 
 /// Says what the router needs to know of a deployment.
-fn candidate(deployment: &Deployment, model: &Model) -> Candidate {
-    let mut candidate = Candidate::new(deployment.id.as_str())
-        .tags(model.tags.iter().cloned())
-        .price(price(deployment, model));
+fn candidate(deployment: &Deployment, model: &Model, prices: &Prices) -> Candidate {
+    let price = |unit| prices.price(unit, 0, None);
+    let price = Price { input: price(Unit::Input), output: price(Unit::Output) };
+    let mut candidate =
+        Candidate::new(deployment.id.as_str()).tags(model.tags.iter().cloned()).price(price);
     if let Some(weight) = model.weight {
         candidate = candidate.weight(weight);
     }
@@ -392,15 +424,4 @@ fn candidate(deployment: &Deployment, model: &Model) -> Candidate {
         candidate = candidate.tokens_per_minute(tokens);
     }
     candidate
-}
-
-/// Returns the deployment's own price; what it does not say comes from the table, by vendor and upstream model.
-fn price(deployment: &Deployment, model: &Model) -> Price {
-    let upstream = deployment.upstream_model(&model.name);
-    let known = llmux_types::lookup(deployment.provider.vendor.name, upstream);
-    let own = model.price;
-    Price {
-        input: own.input.or_else(|| known.and_then(|known| known.input)),
-        output: own.output.or_else(|| known.and_then(|known| known.output)),
-    }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use http::HeaderValue;
 use llmux_providers::Summary;
 use llmux_router::Why;
-use llmux_types::Usage;
+use llmux_types::{Money, Prices, Usage};
 use serde::{Serialize, Serializer};
 
 use crate::config::LogFormat;
@@ -59,6 +59,9 @@ pub(crate) struct AccessLine {
     pub(crate) error: Option<String>,
     #[serde(flatten)]
     usage: Option<Usage>,
+    /// What the provider charges, in US dollars; absent where a price is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cost: Option<Money>,
     #[serde(skip_serializing_if = "Option::is_none")]
     finish_reason: Option<String>,
     /// From the request's arrival to the first output, in milliseconds.
@@ -89,6 +92,8 @@ pub(crate) struct Exchange {
     gateway: Arc<Gateway>,
     pub(crate) line: AccessLine,
     pub(crate) started: Instant,
+    /// What the call costs that is being made.
+    pub(crate) prices: Option<Arc<Prices>>,
     /// Time spent waiting for others before the answer began: the client's body, vendors, the wait between attempts.
     pub(crate) waited: Duration,
     logged: bool,
@@ -125,6 +130,7 @@ impl Exchange {
             outcome: Outcome::Cancelled,
             error: None,
             usage: None,
+            cost: None,
             finish_reason: None,
             ttft_ms: None,
             duration_ms: 0.0,
@@ -136,6 +142,7 @@ impl Exchange {
             gateway: Arc::clone(gateway),
             line,
             started: Instant::now(),
+            prices: None,
             waited: Duration::ZERO,
             logged: true,
             _busy: busy,
@@ -150,6 +157,10 @@ impl Exchange {
     /// Takes note of what the vendor said beside the answer.
     pub(crate) fn note(&mut self, summary: Summary) {
         self.line.usage = summary.usage;
+        self.line.cost = self.prices.as_ref().zip(summary.usage).and_then(|(prices, usage)| {
+            let cost = llmux_types::cost(prices, &usage);
+            (!cost.unpriced.any()).then_some(cost.total)
+        });
         self.line.finish_reason = summary.finish_reason;
     }
 

@@ -450,6 +450,8 @@ impl<'a> Call<'a> {
         let unusable = |_| Failed::new(FailureClass::Connect, "The provider's URL is unusable.");
         let uri: http::Uri = outgoing.url.parse().map_err(unusable)?;
         exchange.line.upstream_model = Some(prepared.model.clone());
+        let table = &self.worker.gateway.settings.prices;
+        exchange.prices = Some(deployment.prices(table, &prepared.model));
         let request_id = &exchange.line.request_id;
         let headers =
             headers::to_vendor(&self.ask.headers, provider, &outgoing.headers, request_id);

@@ -222,6 +222,10 @@ fn add_headers(response: &mut Response<Reply>, exchange: &Exchange) {
     set("x-llmux-deployment", line.deployment.as_deref().unwrap_or_default());
     set("x-llmux-provider", line.provider.as_deref().unwrap_or_default());
     set("x-llmux-attempts", &line.attempts.to_string());
+    // The cost of a stream is not known when its head leaves.
+    if let Some(cost) = line.cost.filter(|_| !line.stream) {
+        set("x-llmux-response-cost", &cost.to_string());
+    }
     set("x-llmux-overhead-ms", &line.overhead_ms.unwrap_or_default().to_string());
 }
 

@@ -222,7 +222,9 @@ impl Prices {
         let tier = tier.map(|tier| tier as u8);
         // Sorted: all prices of a unit stand together, those for longer requests later.
         let start = self.entries.partition_point(|(key, _)| key.unit < unit);
-        let (mut standard, mut own): (Option<(u64, u64)>, Option<(u64, u64)>) = (None, None);
+        // Each with the size of request that it holds above.
+        let mut standard: Option<(u64, u64)> = None;
+        let mut own: Option<(u64, u64)> = None;
         for (key, price) in &self.entries[start..] {
             if key.unit != unit || (key.above >= input_tokens && key.above > 0) {
                 break;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use http::HeaderValue;
 use ipnet::IpNet;
-use llmux_types::Secret;
+use llmux_types::{PriceTable, Secret};
 use serde_json::Value as Json;
 
 use super::file::{self, FileConfig, Toggle};
@@ -95,6 +95,7 @@ pub(super) fn check(
     let server = check_server(&mut check, &sources.working_dir);
     let auth = check_auth(&mut check, server.host);
     let routing = routing::check(&mut check, &providers);
+    let prices = check_prices(&mut check, &sources.working_dir);
     check.positive("stream.keep_alive", config.stream.keep_alive);
     if !config.metrics.path.starts_with('/') {
         check.problem("metrics.path", "must begin with `/`");
@@ -108,6 +109,7 @@ pub(super) fn check(
         auth,
         providers,
         routing,
+        prices,
         drop_params: config.drop_params,
         stream: Stream {
             keep_alive: config.stream.keep_alive.duration(),
@@ -240,6 +242,25 @@ fn check_auth(check: &mut Check<'_>, host: IpAddr) -> Auth {
     Auth { data_plane_needs_key, master_key }
 }
 
+fn check_prices(check: &mut Check<'_>, working_dir: &Path) -> PriceTable {
+    let name = &check.config.pricing_file;
+    if name.is_empty() {
+        return PriceTable::default();
+    }
+    match std::fs::read_to_string(working_dir.join(name)) {
+        Err(error) => check.problem("pricing_file", format!("cannot be read: {error}")),
+        Ok(text) => match PriceTable::with_file(&text) {
+            Ok(table) => return table,
+            Err(problems) => {
+                for problem in problems {
+                    check.problem("pricing_file", problem.to_string());
+                }
+            }
+        },
+    }
+    PriceTable::default()
+}
+
 /// Returns the key that switches a database on.
 fn database_reason(config: &FileConfig) -> Option<&'static str> {
     let given = |secret: &Option<Secret>| secret.as_ref().is_some_and(|secret| !secret.is_empty());
@@ -318,7 +339,7 @@ fn warn_of_no_effect(check: &mut Check<'_>, changed: &[String]) {
     let mut keys: Vec<String> = Vec::new();
     for path in changed {
         match path.split_once('.').unwrap_or((path, "")) {
-            ("pricing_file", _) | ("cache" | "tracing", _) | ("logging", "content") => {}
+            ("cache" | "tracing", _) | ("logging", "content") => {}
             _ => continue,
         }
         keys.push(path.clone());

@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use http::{HeaderName, HeaderValue, Uri};
 use llmux_providers::{Dialect, Vendor, vendor, vendors};
-use llmux_router::Price;
-use llmux_types::Secret;
+use llmux_types::{Secret, pico_dollars};
 
 use super::check::Check;
 use super::environment::{Overrides, spelled};
@@ -413,10 +412,18 @@ fn check_models(check: &mut Check<'_>, config: &file::Provider, path: &str) -> V
         let mut tags = config.tags.clone();
         tags.extend(model.tags.iter().filter(|tag| !config.tags.contains(tag)).cloned());
         check_tags(check, &model.tags, &format!("{path}.tags"));
-        let price = Price {
-            input: model.input_cost_per_token.map(pico_dollars),
-            output: model.output_cost_per_token.map(pico_dollars),
+        let mut price = |key: &str, dollars: Option<f64>| {
+            // As it is written: the decimal text, not the binary fraction, is the price.
+            let picos = pico_dollars(&dollars?.to_string());
+            if picos.is_none() {
+                let message =
+                    "is no price that can be counted: whole picodollars, below 18 million dollars";
+                check.problem(format!("{path}.{key}"), message);
+            }
+            picos
         };
+        let input_price = price("input_cost_per_token", model.input_cost_per_token);
+        let output_price = price("output_cost_per_token", model.output_cost_per_token);
         models.push(Model {
             name: model.name.clone(),
             upstream,
@@ -425,16 +432,12 @@ fn check_models(check: &mut Check<'_>, config: &file::Provider, path: &str) -> V
             rpm: model.rpm,
             tpm: model.tpm,
             tags,
-            price,
+            input_price,
+            output_price,
             timeout: model.timeout.unwrap_or(config.timeout).duration(),
         });
     }
     models
-}
-
-/// Turns the price of a token in US dollars into whole pico-dollars.
-fn pico_dollars(dollars: f64) -> u64 {
-    (dollars * 1e12).round() as u64
 }
 
 fn check_tags(check: &mut Check<'_>, tags: &[String], path: &str) {

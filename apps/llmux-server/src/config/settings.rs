@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use llmux_providers::Vendor;
-use llmux_router::{Builtin, Fallbacks, Price, RetryPolicy};
-use llmux_types::Secret;
+use llmux_router::{Builtin, Fallbacks, RetryPolicy};
+use llmux_types::{PriceTable, Secret};
 
 /// Everything the server needs to know to run.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub(crate) struct Settings {
     /// Enabled providers, in the order of the configuration; names are unique.
     pub(crate) providers: Vec<Provider>,
     pub(crate) routing: Routing,
+    /// The built-in prices with `pricing_file` over them.
+    pub(crate) prices: PriceTable,
     /// Drop parameters that a vendor cannot honour instead of answering 400.
     pub(crate) drop_params: bool,
     pub(crate) stream: Stream,
@@ -98,8 +100,10 @@ pub(crate) struct Model {
     pub(crate) tpm: Option<u64>,
     /// The provider's tags and the model's.
     pub(crate) tags: Vec<String>,
-    /// Its own price; what it does not say is the table's to say.
-    pub(crate) price: Price,
+    /// Its own price of an input token in pico-dollars; `None`: the table's.
+    pub(crate) input_price: Option<u64>,
+    /// Its own price of an output token in pico-dollars; `None`: the table's.
+    pub(crate) output_price: Option<u64>,
     /// The model's timeout, else the provider's.
     pub(crate) timeout: Duration,
 }
@@ -114,7 +118,8 @@ impl Model {
             rpm: None,
             tpm: None,
             tags: Vec::new(),
-            price: Price::default(),
+            input_price: None,
+            output_price: None,
             timeout,
         }
     }

@@ -7,6 +7,7 @@ mod bytes;
 mod client;
 mod connections;
 mod control;
+mod costs;
 mod errors;
 mod failover;
 mod fallbacks;

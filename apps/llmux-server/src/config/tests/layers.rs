@@ -126,7 +126,7 @@ fn overrides_reach_keys_of_each_kind() {
             ("LLMUX_AUTH__MASTER_KEY", "0123$$${X}"),
             ("LLMUX_STREAM__INCLUDE_USAGE", "false"),
             ("LLMUX_LOGGING__FORMAT", "text"),
-            ("LLMUX__PRICING_FILE", "p.json"),
+            ("LLMUX__DROP_PARAMS", "true"),
             ("LLMUX_PROVIDERS__A__MODELS", "[x, {name: y, upstream: z}]"),
             ("LLMUX_PROVIDERS__A__HEADERS", "{x-a: b}"),
             ("LLMUX_PROVIDERS__A__BASE_URL", "http://h/v1/"),
@@ -147,7 +147,8 @@ fn overrides_reach_keys_of_each_kind() {
         (loaded.stream.include_usage, loaded.logging.format),
         (IncludeUsage::Never, LogFormat::Text)
     );
-    assert_eq!(loaded.warnings, ["these keys have no effect in this version: pricing_file"]);
+    assert!(loaded.drop_params);
+    assert_eq!(loaded.warnings, [""; 0]);
     let a = &loaded.providers[0];
     assert_eq!(a.base_url, "http://h/v1");
     assert_eq!(a.models.iter().map(|model| model.name.as_str()).collect::<Vec<_>>(), ["x", "y"]);

@@ -190,6 +190,10 @@ const ONE_PROBLEM: &[(&str, &str)] = &[
         "spool.on_full (line 1): spend records are not available in this version; leave the key out",
     ),
     (
+        "pricing_file: none.json\n",
+        "pricing_file (line 1): cannot be read: No such file or directory (os error 2)",
+    ),
+    (
         "routing:\n  fallbacks:\n    m: [n]\nproviders: [{name: a, type: ollama, models: [m]}]\n",
         "routing.fallbacks.m[0] (line 3): no provider has the model `n`; did you mean `m`?",
     ),
@@ -304,14 +308,13 @@ routing:
 #[test]
 fn keys_without_effect_are_named_in_one_warning() {
     let file = provider(
-        "pricing_file: prices.json
-cache: {enabled: true, ttl: 2h, memory: {max_bytes: 1MiB}}
+        "cache: {enabled: true, ttl: 2h, memory: {max_bytes: 1MiB}}
 metrics: {enabled: true}
 tracing: {endpoint: \"localhost:1\"}
 logging: {content: true}
 ",
     );
-    let keys = "cache.enabled, cache.memory.max_bytes, cache.ttl, logging.content, pricing_file, tracing.endpoint, \
+    let keys = "cache.enabled, cache.memory.max_bytes, cache.ttl, logging.content, tracing.endpoint, \
                 metrics.enabled";
     assert_eq!(
         settings(&file, &[]).warnings,
