@@ -9,7 +9,12 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod allow;
 mod gate;
+pub mod limits;
 mod origin;
+mod period;
 
+pub use allow::AllowLists;
 pub use gate::{Administrator, Admitted, Caller, Denied, Gate, Plane};
+pub use period::{InvalidPeriod, Period};
