@@ -224,7 +224,8 @@ impl Limiter {
     }
 
     /// Notes that the database has the cost of an attempt, by scope: `at_ms` is [`MoneyReservation::at_ms`]. Until
-    /// then the scope is not forgotten. Call it also for a record that was given up.
+    /// then the scope is not forgotten. Call it also for a record that was given up, but not for one that an earlier
+    /// process left behind, nor before the attempt is settled: settle first, then hand the record over.
     pub fn recorded(&self, scope: &Scope, at_ms: i64, nanos: i64) {
         self.with_purse(scope, |purse| purse.recorded(at_ms, nanos));
     }
