@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use http::header::{
+    ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+};
 use http::{Response, StatusCode};
 use llmux_auth::Denied;
 use llmux_providers::openai::Rejection;
@@ -214,7 +216,13 @@ impl From<NoRoute> for ApiError {
             }
         };
         let retry_after = no_route.retry_after().or(error.retry_after);
-        Self { retry_after, ..error }
+        let mut error = Self { retry_after, ..error };
+        if no_route == (NoRoute::Limited { retry_after: None }) {
+            // A limit of 0 never has room. OpenAI's and Anthropic's clients know this header.
+            let name = HeaderName::from_static("x-should-retry");
+            error.headers.insert(name, HeaderValue::from_static("false"));
+        }
+        error
     }
 }
 

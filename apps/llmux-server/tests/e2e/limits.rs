@@ -132,7 +132,9 @@ async fn a_request_larger_than_the_whole_limit_is_not_locked_out() {
 async fn a_limit_of_0_means_nothing() {
     for limit in [json!({"rpm": 0}), json!({"tpm": 0})] {
         let (vendor, gateway) = lone(limit.clone(), json!({})).await;
-        assert_limited(&gateway.chat(&ask("m")).await);
+        let response = gateway.chat(&ask("m")).await;
+        assert_limited(&response);
+        assert_eq!(response.header("x-should-retry"), Some("false"));
         assert_eq!(vendor.seen_in_all(), 0);
         let (vendor, gateway) = start(limit, json!({})).await;
         assert_eq!(served_by(&gateway.chat(&ask("m")).await), "second");
