@@ -156,9 +156,11 @@ impl Reader<'_> {
         if let Some(count) = self.count(&fields, "max_input_tokens") {
             model.max_input_tokens = Some(count);
         }
-        let most = self.count(&fields, "max_output_tokens");
-        if let Some(count) = most.or_else(|| self.count(&fields, "max_tokens")) {
+        if let Some(count) = self.count(&fields, "max_output_tokens") {
             model.max_output_tokens = Some(count);
+        } else if built_in.is_none() {
+            // The older name.
+            model.max_output_tokens = self.count(&fields, "max_tokens");
         }
         let mut named = Vec::new();
         for (name, value) in &fields {

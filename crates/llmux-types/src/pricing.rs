@@ -222,9 +222,7 @@ impl Prices {
         let tier = tier.map(|tier| tier as u8);
         // Sorted: all prices of a unit stand together, those for longer requests later.
         let start = self.entries.partition_point(|(key, _)| key.unit < unit);
-        // Each with the size of request that it holds above.
-        let mut standard: Option<(u64, u64)> = None;
-        let mut own: Option<(u64, u64)> = None;
+        let (mut standard, mut own) = (None, None);
         for (key, price) in &self.entries[start..] {
             if key.unit != unit || (key.above >= input_tokens && key.above > 0) {
                 break;
