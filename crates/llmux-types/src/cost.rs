@@ -138,9 +138,11 @@ impl<'a> Bill<'a> {
         Self {
             prices,
             tier: usage.service_tier,
-            input_tokens,
+            input_tokens: input_tokens.saturating_add(known(usage.beside_prompt_tokens)),
             // Reasoning is output even where a vendor's numbers contradict each other.
-            output_tokens: output_tokens.max(known(usage.reasoning_tokens)),
+            output_tokens: output_tokens
+                .saturating_add(known(usage.beside_completion_tokens))
+                .max(known(usage.reasoning_tokens)),
             parts: Parts::default(),
             unpriced: Unpriced::default(),
         }

@@ -2,12 +2,13 @@ use serde::Serialize;
 use serde_json::Value;
 
 /// What one answer used: tokens in OpenAI's meaning (`prompt_tokens` includes cached ones, `completion_tokens` includes
-/// reasoning) and what else is paid for. `None` means that the vendor did not say, which is not zero.
+/// reasoning, but for what the vendor counts beside them) and what else is paid for. `None` means that the vendor did not
+/// say, which is not zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Usage {
     /// Tokens of the input, cached ones included.
     pub prompt_tokens: Option<u64>,
-    /// Tokens of the output, reasoning included.
+    /// Tokens of the output, reasoning included where the vendor counts it so.
     pub completion_tokens: Option<u64>,
     /// The vendor's sum.
     pub total_tokens: Option<u64>,
@@ -17,6 +18,12 @@ pub struct Usage {
     pub cache_write_tokens: Option<u64>,
     /// Output tokens spent on reasoning.
     pub reasoning_tokens: Option<u64>,
+    /// Input tokens that are not in `prompt_tokens`: audio, with Mistral.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub beside_prompt_tokens: Option<u64>,
+    /// Output tokens that are not in `completion_tokens`: reasoning, with xAI.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub beside_completion_tokens: Option<u64>,
     /// Of `cache_write_tokens`, those written for an hour.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache_write_1h_tokens: Option<u64>,
@@ -159,12 +166,12 @@ impl Usage {
             service_tier: word("service_tier").and_then(ServiceTier::from_word),
             ..Self::default()
         };
-        usage.include_what_stands_apart();
+        usage.note_what_is_counted_apart();
         usage
     }
 
     /// Some vendors count reasoning (xAI) or audio (Mistral) beside the tokens it belongs to: their total tells.
-    fn include_what_stands_apart(&mut self) {
+    fn note_what_is_counted_apart(&mut self) {
         let (Some(prompt), Some(completion), Some(total)) =
             (self.prompt_tokens, self.completion_tokens, self.total_tokens)
         else {
@@ -177,13 +184,13 @@ impl Usage {
         let reasoning = self.reasoning_tokens.unwrap_or(0);
         let audio = self.audio_prompt_tokens.unwrap_or(0);
         if rest == 0 {
-        } else if rest == reasoning {
-            self.completion_tokens = Some(completion + reasoning);
-        } else if rest == audio {
-            self.prompt_tokens = Some(prompt + audio);
-        } else if Some(rest) == audio.checked_add(reasoning) {
-            self.prompt_tokens = Some(prompt + audio);
-            self.completion_tokens = Some(completion + reasoning);
+            return;
+        }
+        if rest == reasoning || Some(rest) == audio.checked_add(reasoning) {
+            self.beside_completion_tokens = self.reasoning_tokens;
+        }
+        if rest == audio || Some(rest) == audio.checked_add(reasoning) {
+            self.beside_prompt_tokens = self.audio_prompt_tokens;
         }
     }
 }
@@ -240,30 +247,35 @@ mod tests {
     }
 
     #[test]
-    fn tokens_that_a_vendor_counts_apart_are_included() {
+    fn tokens_that_a_vendor_counts_apart_are_told_by_its_total() {
         // xAI.
         let usage = Usage::from_openai(&json!({
             "prompt_tokens": 436, "completion_tokens": 68, "total_tokens": 652,
             "completion_tokens_details": {"reasoning_tokens": 148},
         }));
-        assert_eq!((usage.prompt_tokens, usage.completion_tokens), (Some(436), Some(216)));
+        assert_eq!(
+            (usage.completion_tokens, usage.beside_completion_tokens),
+            (Some(68), Some(148))
+        );
+        assert_eq!(usage.beside_prompt_tokens, None);
         // Mistral.
         let usage = Usage::from_openai(&json!({
             "prompt_tokens": 9, "completion_tokens": 201, "total_tokens": 585,
             "prompt_tokens_details": {"audio_tokens": 375},
         }));
-        assert_eq!((usage.prompt_tokens, usage.completion_tokens), (Some(384), Some(201)));
+        assert_eq!((usage.prompt_tokens, usage.beside_prompt_tokens), (Some(9), Some(375)));
+        assert_eq!(usage.beside_completion_tokens, None);
         // OpenAI.
         let usage = Usage::from_openai(&json!({
             "prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15,
             "completion_tokens_details": {"reasoning_tokens": 5},
         }));
-        assert_eq!(usage.completion_tokens, Some(5));
+        assert_eq!(usage.beside_completion_tokens, None);
         let most = Usage::from_openai(&json!({
             "prompt_tokens": u64::MAX, "completion_tokens": u64::MAX, "total_tokens": u64::MAX,
             "completion_tokens_details": {"reasoning_tokens": u64::MAX},
         }));
-        assert_eq!(most.completion_tokens, Some(u64::MAX));
+        assert_eq!(most.beside_completion_tokens, None);
     }
 
     #[test]

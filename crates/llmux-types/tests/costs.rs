@@ -111,6 +111,18 @@ fn requests_and_searches_have_prices_of_their_own() {
 }
 
 #[test]
+fn tokens_counted_apart_are_charged() {
+    let usage = Usage {
+        beside_prompt_tokens: Some(375),
+        audio_prompt_tokens: Some(375),
+        beside_completion_tokens: Some(50),
+        reasoning_tokens: Some(50),
+        ..tokens(9, 20)
+    };
+    assert_eq!(nanos("gemini", "gemini-2.5-flash", usage), 9 * 300 + 375 * 1_000 + 70 * 2_500);
+}
+
+#[test]
 fn a_side_that_is_not_told_is_the_rest_of_the_total() {
     let only = |total| Usage { total_tokens: Some(total), ..Usage::default() };
     assert_eq!(nanos("openai", "gpt-4o", only(10)), 25_000);
