@@ -2,6 +2,7 @@
 
 mod count;
 mod python;
+mod services;
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::workspace::{cargo, program, root, succeeds, target_dir};
 use crate::{Outcome, complain, say};
 use count::{Cargo, Count, Pytest};
+use services::Services;
 
 struct Step {
     name: &'static str,
@@ -23,6 +25,19 @@ const STEPS: &[Step] = &[
     Step { name: "rust", run: rust },
     Step { name: "sdk", run: sdk },
 ];
+
+/// What clippy looks at: the workspace as it is built, and the stores in each combination.
+const CLIPPY: &[&[&str]] = &[
+    &["--workspace"],
+    &["--package", "llmux-auth"],
+    &["--package", "llmux-auth", "--features", "sqlite"],
+    &["--package", "llmux-auth", "--features", "postgres"],
+    &["--package", "llmux-auth", "--all-features"],
+];
+
+/// The stores, which the crate has only if asked for them; its other tests ran with the workspace's.
+const STORES: &[&[&str]] =
+    &[&["--package", "llmux-auth", "--all-features", "--test", "store", "--example", "embedded"]];
 
 /// Runs all steps, or the one named, each of them even if an earlier one failed. The last line printed is
 /// `N passed, N failed`.
@@ -64,8 +79,13 @@ fn fmt() -> Result<Count, String> {
 
 fn clippy() -> Result<Count, String> {
     component("clippy", "clippy")?;
-    let arguments = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
-    Ok(Count::of_check(succeeds(cargo().args(arguments))?))
+    let mut count = Count::default();
+    for features in CLIPPY {
+        let arguments = ["--all-targets", "--", "-D", "warnings"];
+        let success = succeeds(cargo().arg("clippy").args(*features).args(arguments))?;
+        count = count + Count::of_check(success);
+    }
+    Ok(count)
 }
 
 fn tidy() -> Result<Count, String> {
@@ -73,13 +93,35 @@ fn tidy() -> Result<Count, String> {
 }
 
 fn rust() -> Result<Count, String> {
+    let mut count = cargo_test(&["--workspace"], None)?;
+    let services = Services::start()?;
+    for features in STORES {
+        count = count + cargo_test(features, Some(&services))?;
+    }
+    Ok(count)
+}
+
+fn cargo_test(what: &[&str], services: Option<&Services>) -> Result<Count, String> {
+    let mut command = cargo();
+    command.args(["test", "--no-fail-fast"]).args(what);
+    if let Some(services) = services {
+        services.tell(&mut command);
+    }
     let mut tests = Cargo::default();
-    let success = each_line(cargo().args(["test", "--workspace", "--no-fail-fast"]), |line| {
-        tests.line(line)
-    })?;
+    let success = each_line(&mut command, |line| tests.line(line))?;
     let (count, notes) = tests.finish(success);
     notes.iter().for_each(|note| complain(note));
     Ok(count)
+}
+
+/// Runs a program that finds the servers of the tests in its environment.
+pub(crate) fn with_services(command: &[&str]) -> Outcome {
+    let (name, arguments) = command.split_first().ok_or("which program?")?;
+    let services = Services::start()?;
+    let mut command = program(name);
+    command.args(arguments);
+    services.tell(&mut command);
+    succeeds(&mut command)
 }
 
 fn sdk() -> Result<Count, String> {

@@ -14,6 +14,8 @@ mod gate;
 pub mod limits;
 mod origin;
 mod period;
+pub mod store;
+pub mod tenants;
 
 pub use allow::AllowLists;
 pub use gate::{Administrator, Admitted, Caller, Denied, Gate, Plane};

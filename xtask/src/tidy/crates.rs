@@ -21,7 +21,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("xtask", &[]),
 ];
 
-/// Libraries that do no I/O with their default features, nor draw lots, nor log.
+/// Libraries that do no I/O with their default features, nor draw lots, nor log. Features that are off by default may
+/// bring drivers: the stores of llmux-auth.
 const PURE: &[&str] = &["llmux-types", "llmux-providers", "llmux-router", "llmux-auth"];
 
 /// What a pure library does not use, not even through others.
@@ -34,7 +35,9 @@ const IMPURE: &[&str] = &[
     "redis",
     "fred",
     "tokio-postgres",
+    "deadpool-postgres",
     "rusqlite",
+    "rustls",
 ];
 
 /// What a pure library may use for tests and examples nonetheless, each with its reason.

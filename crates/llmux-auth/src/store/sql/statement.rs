@@ -1,0 +1,83 @@
+use super::value::{Column, Value};
+use super::{Dialect, StoreError};
+
+/// The conditions of a query, and its parameters in their order.
+#[derive(Debug)]
+pub(crate) struct Conditions {
+    dialect: Dialect,
+    sql: String,
+    parameters: Vec<Value>,
+}
+
+impl Conditions {
+    pub(crate) const fn new(dialect: Dialect) -> Self {
+        Self { dialect, sql: String::new(), parameters: Vec::new() }
+    }
+
+    /// Adds a condition in which `?` stands for the value, any number of times.
+    pub(crate) fn add(&mut self, condition: &str, value: &impl Column) -> Result<(), StoreError> {
+        let parameter = self.parameter(value.store()?);
+        self.push(&condition.replace('?', &parameter));
+        Ok(())
+    }
+
+    /// Adds a condition if there is a value.
+    pub(crate) fn add_some(
+        &mut self,
+        condition: &str,
+        value: Option<&impl Column>,
+    ) -> Result<(), StoreError> {
+        value.map_or(Ok(()), |value| self.add(condition, value))
+    }
+
+    /// Adds that `columns` are one of these ids.
+    pub(crate) fn add_any(&mut self, columns: &[&str], lists: Vec<Vec<String>>) {
+        let first = self.parameters.len() + 1;
+        let condition = self.dialect.any(columns, first);
+        self.parameters.extend(lists.into_iter().map(Value::Texts));
+        self.push(&condition);
+    }
+
+    /// Adds that one of `columns` begins with `prefix`, lower and upper case being the same. A range, which an index on
+    /// `lower(column)` serves.
+    pub(crate) fn add_prefix(
+        &mut self,
+        columns: &[&str],
+        prefix: Option<&String>,
+    ) -> Result<(), StoreError> {
+        let Some(prefix) = prefix.filter(|prefix| !prefix.is_empty()) else { return Ok(()) };
+        let prefix = prefix.to_ascii_lowercase();
+        let from = self.parameter(prefix.store()?);
+        let to = self.parameter(format!("{prefix}{}", char::MAX).store()?);
+        let ranges: Vec<String> = columns
+            .iter()
+            .map(|column| format!("(lower({column}) >= {from} AND lower({column}) < {to})"))
+            .collect();
+        self.push(&format!("({})", ranges.join(" OR ")));
+        Ok(())
+    }
+
+    fn parameter(&mut self, value: Value) -> String {
+        self.parameters.push(value);
+        format!("${}", self.parameters.len())
+    }
+
+    fn push(&mut self, condition: &str) {
+        self.sql.push_str(if self.sql.is_empty() { " WHERE " } else { " AND " });
+        self.sql.push_str(condition);
+    }
+
+    /// Returns the WHERE clause, which may be empty, and the parameters.
+    pub(crate) fn build(self) -> (String, Vec<Value>) {
+        (self.sql, self.parameters)
+    }
+}
+
+/// `($1, $2), ($3, $4)`: `rows` rows of `columns` parameters.
+pub(crate) fn placeholders(rows: usize, columns: usize) -> String {
+    let row = |row: usize| {
+        let names: Vec<String> = (1..=columns).map(|i| format!("${}", row * columns + i)).collect();
+        format!("({})", names.join(", "))
+    };
+    (0..rows).map(row).collect::<Vec<_>>().join(", ")
+}

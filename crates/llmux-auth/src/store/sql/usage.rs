@@ -1,0 +1,229 @@
+use std::collections::BTreeMap;
+
+use super::record::{Spender, load, names, values};
+use super::records::{check_id, count, insert_all, list, list_of, select};
+use super::rollup::{self, DETAIL, SUMS, TOTAL};
+use super::statement::Conditions;
+use super::value::{Column as _, next};
+use super::{Session, StoreError};
+use crate::store::{Dimension, Listed, Page, UsageFilter};
+use crate::tenants::{
+    Day, Key, Organization, SpendRow, Team, TeamMember, UnixMillis, UsageRecord, UsageTotals, User,
+};
+
+const NEWEST_FIRST: &str = "start_time DESC, id DESC";
+
+pub(super) async fn append<S: Session>(
+    session: &mut S,
+    records: &[UsageRecord],
+) -> Result<u64, StoreError> {
+    // By id: all writers insert in the same order, and an id counts once.
+    let mut by_id: BTreeMap<&str, &UsageRecord> = BTreeMap::new();
+    for record in records {
+        check_id("id", &record.id)?;
+        by_id.entry(&record.id).or_insert(record);
+    }
+    let rows = by_id.values().map(|record| values(*record)).collect::<Result<_, _>>()?;
+    let tail = " ON CONFLICT (id) DO NOTHING RETURNING id";
+    let mut new = Vec::new();
+    for row in insert_all(session, "usage_records", &names::<UsageRecord>(), rows, tail).await? {
+        let id: String = next(&mut row.into_iter())?;
+        new.extend(by_id.get(id.as_str()));
+    }
+    // The order of the tables is the same for all writers, too.
+    rollup::add(session, &new).await?;
+    let one = |id: &Option<String>| id.clone().map(|id| vec![id]);
+    charge::<S, Key>(session, &new, |record| one(&record.token_id)).await?;
+    charge::<S, User>(session, &new, |record| one(&record.user_id)).await?;
+    charge::<S, Team>(session, &new, |record| one(&record.team_id)).await?;
+    charge::<S, TeamMember>(session, &new, |record| {
+        Some(vec![record.team_id.clone()?, record.user_id.clone()?])
+    })
+    .await?;
+    charge::<S, Organization>(session, &new, |record| one(&record.organization_id)).await?;
+    Ok(new.len() as u64)
+}
+
+/// Adds what records cost to the budgets they belong to, as far as those still exist.
+async fn charge<S: Session, R: Spender>(
+    session: &mut S,
+    records: &[&UsageRecord],
+    id: impl Fn(&UsageRecord) -> Option<Vec<String>> + Send,
+) -> Result<(), StoreError> {
+    let mut charges: BTreeMap<Vec<String>, Vec<&UsageRecord>> = BTreeMap::new();
+    for record in records {
+        if let Some(id) = id(record) {
+            charges.entry(id).or_default().push(record);
+        }
+    }
+    if charges.is_empty() {
+        return Ok(());
+    }
+    let lists =
+        (0..R::ID.len()).map(|i| charges.keys().map(|id| id[i].clone()).collect()).collect();
+    let mut conditions = Conditions::new(session.dialect());
+    conditions.add_any(R::ID, lists);
+    let tail = format!(" ORDER BY {}{}", R::ID.join(", "), session.dialect().for_update());
+    let mut updates = Vec::new();
+    for mut spender in select::<S, R>(session, conditions, &tail).await? {
+        let names = names::<R>();
+        let row = values(&spender)?;
+        let id_values: Vec<_> = R::ID
+            .iter()
+            .filter_map(|column| names.iter().position(|name| name == column))
+            .map(|index| row[index].clone())
+            .collect();
+        let id = id_values.iter().cloned().map(String::load).collect::<Result<Vec<_>, _>>()?;
+        let budget = spender.budget();
+        for record in charges.get(&id).into_iter().flatten() {
+            budget.charge(record.spend, &record.model, record.start_time);
+        }
+        let mut update = vec![
+            budget.spend.store()?,
+            budget.spend_since.store()?,
+            budget.budget_reset_at.store()?,
+            budget.model_spend.store()?,
+        ];
+        update.extend(id_values);
+        updates.push(update);
+    }
+    let ids: Vec<String> =
+        R::ID.iter().enumerate().map(|(i, column)| format!("{column} = ${}", i + 5)).collect();
+    let sql = format!(
+        "UPDATE {} SET spend = $1, spend_since = $2, budget_reset_at = $3, model_spend = $4 WHERE {}",
+        R::TABLE,
+        ids.join(" AND ")
+    );
+    session.execute_each(&sql, updates).await.map(|_| ())
+}
+
+/// The conditions by tenant, model and provider, which records and their sums share.
+fn shared(conditions: &mut Conditions, filter: &UsageFilter) -> Result<(), StoreError> {
+    conditions.add_some("token_id = ?", filter.token_id.as_ref())?;
+    conditions.add_some("team_id = ?", filter.team_id.as_ref())?;
+    conditions.add_some("user_id = ?", filter.user_id.as_ref())?;
+    conditions.add_some("organization_id = ?", filter.organization_id.as_ref())?;
+    conditions.add_some("model = ?", filter.model.as_ref())?;
+    conditions.add_some("provider = ?", filter.provider.as_ref())
+}
+
+pub(super) async fn page<S: Session>(
+    session: &mut S,
+    filter: &UsageFilter,
+    page: Page,
+) -> Result<Listed<UsageRecord>, StoreError> {
+    let mut conditions = Conditions::new(session.dialect());
+    conditions.add_some("request_id = ?", filter.request_id.as_ref())?;
+    shared(&mut conditions, filter)?;
+    conditions.add("start_time >= ?", &filter.first_day.start())?;
+    conditions.add("start_time < ?", &filter.last_day.plus(1).start())?;
+    let now = UnixMillis(0);
+    if filter.request_id.is_some() {
+        return list(session, conditions, NEWEST_FIRST, page, now).await;
+    }
+    // Counting millions of records would take longer than reading a page of them.
+    let (table, (condition, parameters)) = sums_of(session, filter, None)?;
+    let sql =
+        format!("SELECT CAST(coalesce(sum(log_records), 0) AS BIGINT) FROM {table}{condition}");
+    let total = count(session, &sql, parameters).await?;
+    list_of(session, conditions.build(), NEWEST_FIRST, page, now, total).await
+}
+
+type Built = (String, Vec<super::value::Value>);
+
+/// The table that has the sums which a filter and a dimension ask for, and the conditions.
+fn sums_of<S: Session>(
+    session: &S,
+    filter: &UsageFilter,
+    dimension: Option<Dimension>,
+) -> Result<(&'static str, Built), StoreError> {
+    if filter.request_id.is_some() {
+        return Err(StoreError::invalid("request_id", "sums are not kept by request"));
+    }
+    let mut conditions = Conditions::new(session.dialect());
+    shared(&mut conditions, filter)?;
+    conditions.add("day >= ?", &filter.first_day.0)?;
+    conditions.add("day <= ?", &filter.last_day.0)?;
+    let all_tenants = [&filter.token_id, &filter.team_id, &filter.user_id, &filter.organization_id]
+        .iter()
+        .all(|id| id.is_none());
+    let by_tenant = matches!(
+        dimension,
+        Some(Dimension::Key | Dimension::Team | Dimension::User | Dimension::Organization)
+    );
+    Ok((if all_tenants && !by_tenant { TOTAL } else { DETAIL }, conditions.build()))
+}
+
+/// Sums of BIGINT are NUMERIC in PostgreSQL.
+fn sums() -> String {
+    SUMS.map(|column| format!("CAST(sum({column}) AS BIGINT)")).join(", ")
+}
+
+pub(super) async fn totals<S: Session>(
+    session: &mut S,
+    filter: &UsageFilter,
+) -> Result<UsageTotals, StoreError> {
+    let (table, (condition, parameters)) = sums_of(session, filter, None)?;
+    let sql = format!("SELECT {} FROM {table}{condition}", sums());
+    let row = session.query(&sql, parameters).await?.pop().unwrap_or_default();
+    rollup::load(&mut row.into_iter())
+}
+
+pub(super) async fn by<S: Session>(
+    session: &mut S,
+    dimension: Dimension,
+    filter: &UsageFilter,
+    page: Page,
+) -> Result<Listed<SpendRow>, StoreError> {
+    let (column, order) = match dimension {
+        Dimension::Day => ("day", "day"),
+        Dimension::Key => ("token_id", "sum(spend) DESC, token_id"),
+        Dimension::Team => ("team_id", "sum(spend) DESC, team_id"),
+        Dimension::User => ("user_id", "sum(spend) DESC, user_id"),
+        Dimension::Organization => ("organization_id", "sum(spend) DESC, organization_id"),
+        Dimension::Model => ("model", "sum(spend) DESC, model"),
+        Dimension::Provider => ("provider", "sum(spend) DESC, provider"),
+    };
+    let (table, (condition, mut parameters)) = sums_of(session, filter, Some(dimension))?;
+    let sql = format!("SELECT count(DISTINCT {column}) FROM {table}{condition}");
+    let total = count(session, &sql, parameters.clone()).await?;
+    let limit = parameters.len() + 1;
+    let offset = u64::from(page.number() - 1) * u64::from(page.size());
+    parameters.extend([page.size().store()?, offset.store()?]);
+    let sql = format!(
+        "SELECT {column}, {} FROM {table}{condition} GROUP BY {column} ORDER BY {order} LIMIT ${limit} OFFSET ${}",
+        sums(),
+        limit + 1
+    );
+    let data = session
+        .query(&sql, parameters)
+        .await?
+        .into_iter()
+        .map(|row| {
+            let mut row = row.into_iter();
+            let name = match dimension {
+                Dimension::Day => Day(next(&mut row)?).to_string(),
+                _ => next(&mut row)?,
+            };
+            Ok(SpendRow { name, totals: rollup::load(&mut row)? })
+        })
+        .collect::<Result<_, StoreError>>()?;
+    Ok(Listed { data, total, page: page.number(), page_size: page.size() })
+}
+
+pub(super) async fn expire<S: Session>(
+    session: &mut S,
+    before: UnixMillis,
+    limit: u32,
+) -> Result<u64, StoreError> {
+    let sql = format!(
+        "DELETE FROM usage_records WHERE id IN \
+         (SELECT id FROM usage_records WHERE start_time < $1 ORDER BY start_time, id LIMIT $2) RETURNING {}",
+        names::<UsageRecord>().join(", ")
+    );
+    let rows = session.query(&sql, vec![before.store()?, limit.store()?]).await?;
+    let records: Vec<UsageRecord> = rows.into_iter().map(load).collect::<Result<_, _>>()?;
+    let places = records.iter().map(rollup::place).collect();
+    rollup::forget(session, places).await?;
+    Ok(records.len() as u64)
+}
