@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::{BudgetDuration, Money, UnixMillis};
+use super::{Money, Period, UnixMillis};
 
 /// What the holder may use and how fast. Absent limits limit nothing; `0` allows nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +28,7 @@ pub struct ModelBudget {
     /// The most that may be spent in a window.
     pub max_budget: Money,
     /// How long its window lasts; absent: as long as that of the whole budget.
-    pub budget_duration: Option<BudgetDuration>,
+    pub budget_duration: Option<Period>,
 }
 
 /// What was spent on one model that has a budget.
@@ -50,7 +50,7 @@ pub struct Budget {
     /// From where on replies carry a warning.
     pub soft_budget: Option<Money>,
     /// How long a window lasts; absent: there is one, without end.
-    pub budget_duration: Option<BudgetDuration>,
+    pub budget_duration: Option<Period>,
     /// When the window ends; absent without a duration.
     pub budget_reset_at: Option<UnixMillis>,
     /// Budgets of single models.
@@ -75,21 +75,21 @@ impl Budget {
     pub fn roll(&mut self, now: UnixMillis) {
         let anchor = self.budget_anchor_at;
         self.budget_reset_at = self.budget_duration.map(|duration| {
-            let window = duration.window(anchor, now);
-            if window.start > self.spend_since {
+            let (start, end) = window(duration, anchor, now);
+            if start > self.spend_since {
                 self.spend = Money::ZERO;
-                self.spend_since = window.start;
-                window.end
+                self.spend_since = start;
+                end
             } else {
-                duration.window(anchor, self.spend_since).end
+                window(duration, anchor, self.spend_since).1
             }
         });
         for (model, spent) in &mut self.model_spend {
             let own = self.model_max_budget.get(model).and_then(|budget| budget.budget_duration);
             if let Some(duration) = own.or(self.budget_duration) {
-                let window = duration.window(anchor, now);
-                if window.start > spent.since {
-                    *spent = ModelSpend { spend: Money::ZERO, since: window.start };
+                let (start, _) = window(duration, anchor, now);
+                if start > spent.since {
+                    *spent = ModelSpend { spend: Money::ZERO, since: start };
                 }
             }
         }
@@ -100,32 +100,32 @@ impl Budget {
         let anchor = self.budget_anchor_at;
         if let Some(budget) = self.model_max_budget.get(model) {
             let duration = budget.budget_duration.or(self.budget_duration);
-            let start = duration.map_or(anchor, |duration| duration.window(anchor, at).start);
+            let start = duration.map_or(anchor, |duration| window(duration, anchor, at).0);
             self.model_spend
                 .entry(model.to_owned())
                 .or_insert(ModelSpend { spend: Money::ZERO, since: start });
         }
         self.roll(at);
-        let in_window = |duration: Option<BudgetDuration>, since| {
-            duration.is_none_or(|duration| duration.window(anchor, at).start >= since)
+        let in_window = |duration: Option<Period>, since| {
+            duration.is_none_or(|duration| window(duration, anchor, at).0 >= since)
         };
         if in_window(self.budget_duration, self.spend_since) {
-            self.spend = self.spend.plus(cost);
+            self.spend = self.spend.saturating_add(cost);
         }
         if let Some(budget) = self.model_max_budget.get(model)
             && let Some(spent) = self.model_spend.get_mut(model)
             && in_window(budget.budget_duration.or(self.budget_duration), spent.since)
         {
-            spent.spend = spent.spend.plus(cost);
+            spent.spend = spent.spend.saturating_add(cost);
         }
     }
 
     /// Changes how long windows last. What is spent in the present window stays spent.
-    pub fn set_duration(&mut self, duration: Option<BudgetDuration>, now: UnixMillis) {
+    pub fn set_duration(&mut self, duration: Option<Period>, now: UnixMillis) {
         self.roll(now);
         self.budget_duration = duration;
         if let Some(duration) = duration {
-            self.spend_since = duration.window(self.budget_anchor_at, now).start;
+            self.spend_since = window(duration, self.budget_anchor_at, now).0;
         }
         self.align_models(now);
         self.roll(now);
@@ -144,7 +144,7 @@ impl Budget {
         for (model, spent) in &mut self.model_spend {
             let own = self.model_max_budget.get(model).and_then(|budget| budget.budget_duration);
             if let Some(duration) = own.or(self.budget_duration) {
-                spent.since = duration.window(self.budget_anchor_at, now).start;
+                spent.since = window(duration, self.budget_anchor_at, now).0;
             }
         }
     }
@@ -163,7 +163,7 @@ struct ModelWindow {
     #[serde(alias = "max_budget")]
     budget_limit: Money,
     #[serde(alias = "budget_duration", default)]
-    time_period: Option<BudgetDuration>,
+    time_period: Option<Period>,
 }
 
 impl Serialize for ModelBudget {
@@ -192,6 +192,12 @@ impl<'de> Deserialize<'de> for ModelBudget {
             )),
         }
     }
+}
+
+/// Returns start (inclusive) and end (exclusive) of the window that `at` is in.
+fn window(period: Period, anchor: UnixMillis, at: UnixMillis) -> (UnixMillis, UnixMillis) {
+    let (start, end) = period.window(anchor.0, at.0);
+    (UnixMillis(start), UnixMillis(end))
 }
 
 #[cfg(test)]
@@ -266,7 +272,7 @@ mod tests {
 
     #[test]
     fn a_models_budget_comes_back_as_it_was_given() {
-        let text = r#"{"a":1.5,"b":{"budget_limit":2.0,"time_period":"1mo"}}"#;
+        let text = r#"{"a":1.5,"b":{"budget_limit":2.5,"time_period":"1mo"}}"#;
         let models: BTreeMap<String, ModelBudget> = serde_json::from_str(text).unwrap();
         assert_eq!(serde_json::to_string(&models).unwrap(), text);
         assert!(serde_json::from_str::<ModelBudget>(r#"{"budget_limit":1,"time":"1d"}"#).is_err());

@@ -7,16 +7,15 @@ mod audit;
 mod credential;
 mod entities;
 mod limits;
-mod money;
 mod patch;
 mod patches;
 mod time;
 mod usage;
-mod window;
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(crate) use credential::hex;
 
+pub use crate::period::Period;
 pub use audit::AuditRecord;
 pub use credential::{KeyHash, KeyRef, NewKey, ShortKey, mask};
 pub use entities::{
@@ -24,11 +23,10 @@ pub use entities::{
     TeamMember, User,
 };
 pub use limits::{Budget, Limits, ModelBudget, ModelSpend};
-pub use money::Money;
+pub use llmux_types::Money;
 pub use patch::Patch;
 pub use patches::{
     KeyPatch, OrganizationMemberPatch, OrganizationPatch, TeamMemberPatch, TeamPatch, UserPatch,
 };
 pub use time::{Day, DayError, TimeError, UnixMillis};
 pub use usage::{SpendRow, UsageRecord, UsageStatus, UsageTotals};
-pub use window::{BudgetDuration, DurationError, Window};

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    Budget, BudgetDuration, Key, KeyType, Limits, MemberRole, ModelBudget, Money, Organization,
-    OrganizationMember, OrganizationRole, Patch, Role, Team, TeamMember, UnixMillis, User,
+    Budget, Key, KeyType, Limits, MemberRole, ModelBudget, Money, Organization, OrganizationMember,
+    OrganizationRole, Patch, Period, Role, Team, TeamMember, UnixMillis, User,
 };
 
 /// Makes a struct of patches.
@@ -29,14 +29,14 @@ macro_rules! patch {
             /// See [`Budget`].
             soft_budget: Money,
             /// See [`Budget`].
-            budget_duration: BudgetDuration,
+            budget_duration: Period,
             /// See [`Budget`].
             model_max_budget: BTreeMap<String, ModelBudget>,
         } }
 
         impl $name {
             fn apply_budget(&mut self, budget: &mut Budget, now: UnixMillis) {
-                let take = std::mem::take::<Patch<BudgetDuration>>;
+                let take = std::mem::take::<Patch<Period>>;
                 match take(&mut self.budget_duration) {
                     Patch::Keep => {}
                     Patch::Clear => budget.set_duration(None, now),

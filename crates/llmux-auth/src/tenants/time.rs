@@ -34,17 +34,6 @@ impl UnixMillis {
     pub const fn plus(self, millis: i64) -> Self {
         Self(self.0.saturating_add(millis))
     }
-
-    /// Returns the time `months` calendar months later: the same time on the same day of the month, or on the month's
-    /// last day if it has no such day.
-    #[must_use]
-    pub fn plus_months(self, months: i64) -> Self {
-        let (year, month, day) = civil(self.day().0);
-        let index = year * 12 + (month - 1) + months;
-        let (year, month) = (index.div_euclid(12), index.rem_euclid(12) + 1);
-        let day = day.min(month_length(year, month));
-        Self(days(year, month, day) * DAY + self.0.rem_euclid(DAY))
-    }
 }
 
 impl Day {
@@ -246,13 +235,5 @@ mod tests {
             assert!(text.parse::<UnixMillis>().is_err(), "{text}");
         }
         assert!("2026-13-01".parse::<Day>().is_err());
-    }
-
-    #[test]
-    fn months_end_where_the_month_ends() {
-        let january: UnixMillis = "2026-01-31T10:00:00Z".parse().unwrap();
-        assert_eq!(january.plus_months(1).to_string(), "2026-02-28T10:00:00.000Z");
-        assert_eq!(january.plus_months(2).to_string(), "2026-03-31T10:00:00.000Z");
-        assert_eq!(january.plus_months(-2).to_string(), "2025-11-30T10:00:00.000Z");
     }
 }

@@ -213,7 +213,7 @@ fn sum<'a>(records: impl Iterator<Item = &'a UsageRecord>) -> UsageTotals {
         sum.prompt_tokens += record.prompt_tokens;
         sum.completion_tokens += record.completion_tokens;
         sum.total_tokens += record.total_tokens;
-        sum.spend = sum.spend.plus(record.spend);
+        sum.spend = sum.spend.saturating_add(record.spend);
         sum
     })
 }

@@ -57,7 +57,7 @@ fn plus(sums: &mut UsageTotals, record: &UsageRecord) {
     sums.prompt_tokens = sums.prompt_tokens.saturating_add(record.prompt_tokens);
     sums.completion_tokens = sums.completion_tokens.saturating_add(record.completion_tokens);
     sums.total_tokens = sums.total_tokens.saturating_add(record.total_tokens);
-    sums.spend = sums.spend.plus(record.spend);
+    sums.spend = sums.spend.saturating_add(record.spend);
 }
 
 fn values((day, texts): &Place, detail: bool) -> Result<Vec<Value>, StoreError> {

@@ -6,8 +6,8 @@ use serde_json::Map;
 
 use super::StoreError;
 use crate::tenants::{
-    BudgetDuration, KeyHash, KeyType, MemberRole, ModelBudget, ModelSpend, Money, OrganizationRole,
-    Role, UnixMillis, UsageStatus,
+    KeyHash, KeyType, MemberRole, ModelBudget, ModelSpend, Money, OrganizationRole, Period, Role,
+    UnixMillis, UsageStatus,
 };
 
 /// A value in a row or a parameter.
@@ -158,7 +158,7 @@ macro_rules! texts {
 }
 texts! {
     KeyHash, |it| it.as_str().to_owned(), Self::from_hex;
-    BudgetDuration, |it| it.to_string(), |text| text.parse().ok();
+    Period, |it| it.to_string(), |text| text.parse().ok();
     KeyType, |it| it.as_str().to_owned(), Self::from_name;
     Role, |it| it.as_str().to_owned(), Self::from_name;
     MemberRole, |it| it.as_str().to_owned(), Self::from_name;
