@@ -51,7 +51,7 @@ async fn main() -> Result<(), Failure> {
     let mut next = 0;
     while next < records {
         let end = records.min(next + BATCH);
-        let batch: Vec<UsageRecord> = (next..end).map(|id| usage(id, keys)).collect();
+        let batch: Vec<UsageRecord> = (next..end).map(|id| usage(id, keys, records)).collect();
         store.append_usage(&batch).await?;
         next = end;
     }
@@ -156,13 +156,13 @@ fn key(id: u64) -> Key {
     }
 }
 
-/// Record number `id`: keys are not used alike, as in life.
-fn usage(id: u64, keys: u64) -> UsageRecord {
+/// Record number `id` of so many in a month: one after the other, and keys are not used alike, as in life.
+fn usage(id: u64, keys: u64, records: u64) -> UsageRecord {
     let spread = id.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
     let key = spread % (spread >> 16).max(1) % keys.max(1);
-    let time = START.plus((spread % (DAYS * 86_400_000)).cast_signed());
+    let time = START.plus((id * (DAYS * 86_400_000 / records.max(1))).cast_signed());
     UsageRecord {
-        id: format!("{spread:010x}-{id}"),
+        id: format!("{id:010x}-{spread:x}"),
         request_id: format!("r{id}"),
         start_time: time,
         end_time: time.plus(900),
