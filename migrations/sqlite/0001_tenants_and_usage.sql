@@ -236,7 +236,7 @@ CREATE TABLE daily_usage (
     total_tokens INTEGER NOT NULL,
     spend INTEGER NOT NULL,
     CONSTRAINT "daily_usage.key" PRIMARY KEY (day, token_id, team_id, user_id, organization_id, model, provider)
-) STRICT;
+) STRICT, WITHOUT ROWID;
 CREATE INDEX daily_usage_key ON daily_usage (token_id, day);
 CREATE INDEX daily_usage_team ON daily_usage (team_id, day);
 CREATE INDEX daily_usage_user ON daily_usage (user_id, day);
@@ -257,4 +257,4 @@ CREATE TABLE daily_totals (
     total_tokens INTEGER NOT NULL,
     spend INTEGER NOT NULL,
     CONSTRAINT "daily_totals.key" PRIMARY KEY (day, model, provider)
-) STRICT;
+) STRICT, WITHOUT ROWID;
