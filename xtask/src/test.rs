@@ -93,20 +93,18 @@ fn tidy() -> Result<Count, String> {
 }
 
 fn rust() -> Result<Count, String> {
-    let mut count = cargo_test(&["--workspace"], None)?;
     let services = Services::start()?;
+    let mut count = cargo_test(&["--workspace"], &services)?;
     for features in STORES {
-        count = count + cargo_test(features, Some(&services))?;
+        count = count + cargo_test(features, &services)?;
     }
     Ok(count)
 }
 
-fn cargo_test(what: &[&str], services: Option<&Services>) -> Result<Count, String> {
+fn cargo_test(what: &[&str], services: &Services) -> Result<Count, String> {
     let mut command = cargo();
     command.args(["test", "--no-fail-fast"]).args(what);
-    if let Some(services) = services {
-        services.tell(&mut command);
-    }
+    services.tell(&mut command);
     let mut tests = Cargo::default();
     let success = each_line(&mut command, |line| tests.line(line))?;
     let (count, notes) = tests.finish(success);
