@@ -8,6 +8,7 @@ use llmux_types::Usage;
 
 use crate::catalog::{Deployment, Route};
 use crate::error::Failed;
+use crate::names::is_pattern;
 
 /// A route, and what of it one request may use.
 #[derive(Clone, Debug)]
@@ -100,6 +101,12 @@ pub(crate) struct Facts<'a> {
 }
 
 impl Resolved {
+    /// Returns the model's name in limits, budgets and records: the configured one; that of a wildcard is the wanted
+    /// one without the provider's.
+    pub(crate) fn counted_as(&self) -> &str {
+        if is_pattern(&self.route.name) { &self.asked } else { &self.route.name }
+    }
+
     /// Returns all names that fallback lists may know the model by.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         [&self.name, &self.asked, &self.route.name].into_iter().map(String::as_str)

@@ -39,14 +39,14 @@ pub(crate) enum Reply {
 pub(crate) struct Body {
     reply: Reply,
     exchange: Box<Exchange>,
-    _admitted: Option<Admitted>,
+    admitted: Option<Admitted>,
 }
 
 impl Body {
     pub(crate) fn new(reply: Reply, exchange: Box<Exchange>, admitted: Option<Admitted>) -> Self {
         // A client may give no window for the very first byte.
         stalled::offer();
-        Self { reply, exchange, _admitted: admitted }
+        Self { reply, exchange, admitted }
     }
 }
 
@@ -57,6 +57,9 @@ impl Drop for Body {
             && events.attempt.is_some()
         {
             self.exchange.note(events.stream.summary());
+        }
+        if let Some(admitted) = self.admitted.take() {
+            admitted.finish(std::time::Instant::now());
         }
     }
 }

@@ -8,11 +8,13 @@ use http::header::{
     ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
 };
 use http::{Response, StatusCode};
-use llmux_auth::Denied;
+use llmux_auth::limits::BudgetExceeded;
+use llmux_auth::store::StoreError;
+use llmux_auth::{Denied, Refused};
 use llmux_providers::openai::Rejection;
 use llmux_providers::{DecodeError, EncodeError, Invalid, StreamFailure, anthropic};
 use llmux_router::{CooldownReason, Failure, NoRoute};
-use llmux_types::{ErrorEnvelope, ErrorObject, FailureClass};
+use llmux_types::{ErrorEnvelope, ErrorObject, FailureClass, Money};
 use serde_json::Value;
 
 use crate::upstream::SendError;
@@ -64,6 +66,13 @@ impl ApiError {
         self
     }
 
+    /// Tells clients not to try again. OpenAI's and Anthropic's know this header.
+    fn never_again(mut self) -> Self {
+        let name = HeaderName::from_static("x-should-retry");
+        self.headers.insert(name, HeaderValue::from_static("false"));
+        self
+    }
+
     const fn closing(mut self) -> Self {
         self.close = true;
         self
@@ -84,6 +93,11 @@ impl ApiError {
             format!("There is no deployment `{id}`; GET /control/deployments lists them.");
         Self::new(StatusCode::NOT_FOUND, INVALID, Some("deployment_not_found"), message)
             .param("deployment_id")
+    }
+
+    pub(crate) fn not_permitted() -> Self {
+        let message = "The API key must not do this.";
+        Self::new(StatusCode::FORBIDDEN, "permission_error", Some("not_permitted"), message)
     }
 
     pub(crate) fn unsupported_endpoint() -> Self {
@@ -135,6 +149,30 @@ impl ApiError {
         Failed::deadline().into()
     }
 
+    pub(crate) fn spend_unknown() -> Self {
+        let message = "What was spent so far is not known at the moment.";
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::new(status, "service_unavailable_error", Some("database_unavailable"), message)
+    }
+
+    pub(crate) fn spool_full() -> Self {
+        let message = "Usage cannot be recorded at the moment.";
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::new(status, "service_unavailable_error", Some("spool_full"), message)
+    }
+
+    pub(crate) fn price_unknown(model: &str) -> Self {
+        let message = format!("The price of the model `{model}` is not known.");
+        let status = StatusCode::FORBIDDEN;
+        Self::new(status, "permission_error", Some("price_unknown"), message).param("model")
+    }
+
+    pub(crate) fn max_tokens_required() -> Self {
+        let message = "max_tokens required: the most that the model can answer is not known.";
+        Self::new(StatusCode::BAD_REQUEST, INVALID, Some("max_tokens_required"), message)
+            .param("max_tokens")
+    }
+
     pub(crate) fn internal() -> Self {
         let message = "The gateway failed to handle the request.";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "api_error", Some("internal_error"), message)
@@ -174,7 +212,11 @@ impl ApiError {
 impl From<Denied> for ApiError {
     fn from(denied: Denied) -> Self {
         let (status, kind, code) = match denied {
-            Denied::MissingKey | Denied::InvalidKey => {
+            Denied::MissingKey
+            | Denied::InvalidKey
+            | Denied::ExpiredKey
+            | Denied::BlockedKey
+            | Denied::BlockedTeam => {
                 (StatusCode::UNAUTHORIZED, "authentication_error", "invalid_api_key")
             }
             Denied::OriginNotAllowed => {
@@ -183,6 +225,108 @@ impl From<Denied> for ApiError {
         };
         Self::new(status, kind, Some(code), denied.to_string())
     }
+}
+
+impl From<Refused> for ApiError {
+    fn from(refused: Refused) -> Self {
+        let forbidden = |code, param| {
+            let message = format!("{}.", capitalized(&refused.to_string()));
+            let status = StatusCode::FORBIDDEN;
+            Self::new(status, "permission_error", Some(code), message).param(param)
+        };
+        match refused {
+            Refused::Route(_) => {
+                let error = forbidden("model_not_allowed", "");
+                Self { error: Box::new(ErrorObject { param: None, ..*error.error }), ..error }
+            }
+            Refused::Model { .. } => forbidden("model_not_allowed", "model"),
+            Refused::Tag { .. } => forbidden("tag_not_allowed", "tags"),
+            Refused::Budget(exceeded) => exceeded.into(),
+            Refused::Limit(exceeded) => {
+                let message = format!("{}.", capitalized(&exceeded.to_string()));
+                let status = StatusCode::TOO_MANY_REQUESTS;
+                let code = Some("rate_limit_exceeded");
+                let error = Self::new(status, "rate_limit_error", code, message);
+                let retry_after = exceeded.retry_after.or(error.retry_after);
+                let error = Self { retry_after, ..error };
+                if exceeded.permanent { error.never_again() } else { error }
+            }
+            Refused::Unknown(_) => Self::spend_unknown(),
+        }
+    }
+}
+
+impl From<BudgetExceeded> for ApiError {
+    fn from(exceeded: BudgetExceeded) -> Self {
+        let message = format!(
+            "{}: {} of {} US dollars are spent, and {} may be by calls under way.",
+            capitalized(&exceeded.to_string()),
+            Money::from_nanos(exceeded.settled_nanos),
+            Money::from_nanos(exceeded.max_nanos),
+            Money::from_nanos(exceeded.reserved_nanos),
+        );
+        let status = StatusCode::PAYMENT_REQUIRED;
+        Self::new(status, "insufficient_quota", Some("budget_exceeded"), message).never_again()
+    }
+}
+
+fn capitalized(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        let refused = |status, code, param: &str, message: String| {
+            Self::new(status, INVALID, Some(code), message).param(param)
+        };
+        match error {
+            StoreError::NotFound { what, ref id } => {
+                let id: String = id.chars().take(256).collect();
+                let message = format!("There is no {what} `{id}`.");
+                Self::new(StatusCode::NOT_FOUND, INVALID, Some("not_found"), message)
+            }
+            StoreError::Conflict { ref field } => {
+                let message = format!("`{field}` is taken.");
+                refused(StatusCode::CONFLICT, "conflict", field, message)
+            }
+            StoreError::MissingReference { ref field } => {
+                let message = format!("`{field}` names nothing that exists.");
+                refused(StatusCode::BAD_REQUEST, "reference_not_found", field, message)
+            }
+            StoreError::InUse { ref id, by } => {
+                let message = format!("`{id}` still has {by}.");
+                Self::new(StatusCode::CONFLICT, INVALID, Some("in_use"), message)
+            }
+            StoreError::Invalid { ref field, reason } => {
+                let message = format!("`{field}` {reason}.");
+                refused(StatusCode::BAD_REQUEST, "invalid_value", field, message)
+            }
+            StoreError::Unavailable { .. } => {
+                tracing::error!(error = %chain(&error), "the database is not available");
+                let message = "The database is not available at the moment.";
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                let kind = "service_unavailable_error";
+                Self::new(status, kind, Some("database_unavailable"), message)
+            }
+            _ => {
+                tracing::error!(error = %chain(&error), "the database does not fit");
+                Self::internal()
+            }
+        }
+    }
+}
+
+/// An error with its causes, for the log.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
 }
 
 impl From<NoRoute> for ApiError {
@@ -216,13 +360,10 @@ impl From<NoRoute> for ApiError {
             }
         };
         let retry_after = no_route.retry_after().or(error.retry_after);
-        let mut error = Self { retry_after, ..error };
-        if no_route == (NoRoute::Limited { retry_after: None }) {
-            // A limit of 0 never has room. OpenAI's and Anthropic's clients know this header.
-            let name = HeaderName::from_static("x-should-retry");
-            error.headers.insert(name, HeaderValue::from_static("false"));
-        }
-        error
+        let error = Self { retry_after, ..error };
+        // A limit of 0 never has room.
+        let never = no_route == (NoRoute::Limited { retry_after: None });
+        if never { error.never_again() } else { error }
     }
 }
 

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::HeaderValue;
+use llmux_auth::Caller;
+use llmux_auth::limits::Standing;
 use llmux_providers::Summary;
 use llmux_router::Why;
 use llmux_types::{Money, Prices, Usage};
@@ -36,8 +38,8 @@ pub(crate) struct AccessLine {
     method: String,
     /// The route, not the path: bounded, and free of what clients put into paths.
     pub(crate) route: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) caller: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_name")]
+    pub(crate) caller: Option<Caller>,
     /// As the client asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) model: Option<String>,
@@ -80,6 +82,13 @@ fn as_text<S: Serializer>(value: &HeaderValue, serializer: S) -> Result<S::Ok, S
     serializer.serialize_str(value.to_str().unwrap_or_default())
 }
 
+fn as_name<S: Serializer>(caller: &Option<Caller>, serializer: S) -> Result<S::Ok, S::Error> {
+    match caller {
+        Some(caller) => serializer.serialize_str(caller.as_str()),
+        None => serializer.serialize_none(),
+    }
+}
+
 fn as_display<S: Serializer>(why: &Option<Why>, serializer: S) -> Result<S::Ok, S::Error> {
     match why {
         Some(why) => serializer.collect_str(why),
@@ -92,6 +101,10 @@ pub(crate) struct Exchange {
     gateway: Arc<Gateway>,
     pub(crate) line: AccessLine,
     pub(crate) started: Instant,
+    /// What is left of the caller's limits.
+    pub(crate) standing: Standing,
+    /// Whether a scope has spent its soft budget.
+    pub(crate) is_over_soft_budget: bool,
     /// What the call costs that is being made.
     pub(crate) prices: Option<Arc<Prices>>,
     /// Time spent waiting for others before the answer began: the client's body, vendors, the wait between attempts.
@@ -142,6 +155,8 @@ impl Exchange {
             gateway: Arc::clone(gateway),
             line,
             started: Instant::now(),
+            standing: Standing::default(),
+            is_over_soft_budget: false,
             prices: None,
             waited: Duration::ZERO,
             logged: true,

@@ -9,6 +9,7 @@ use llmux_auth::Gate;
 use crate::catalog::Catalog;
 use crate::config::Settings;
 use crate::log::Log;
+use crate::tenants::Tenants;
 use crate::upstream::Upstream;
 
 /// The gateway's state: settings, models, who may call.
@@ -16,6 +17,7 @@ pub(crate) struct Gateway {
     pub(crate) settings: Settings,
     pub(crate) catalog: Catalog,
     pub(crate) gate: Gate,
+    pub(crate) tenants: Tenants,
     pub(crate) log: Log,
     /// Start of the process in Unix seconds: `created` of all models.
     pub(crate) started: u64,
@@ -24,12 +26,19 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    pub(crate) fn new(settings: Settings, catalog: Catalog, gate: Gate, log: Log) -> Arc<Self> {
+    pub(crate) fn new(
+        settings: Settings,
+        catalog: Catalog,
+        gate: Gate,
+        tenants: Tenants,
+        log: Log,
+    ) -> Arc<Self> {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         Arc::new(Self {
             settings,
             catalog,
             gate,
+            tenants,
             log,
             started,
             draining: AtomicBool::new(false),

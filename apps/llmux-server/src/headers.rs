@@ -8,6 +8,7 @@ use http::header::{
     RETRY_AFTER, USER_AGENT,
 };
 use ipnet::IpNet;
+use llmux_auth::limits::{Quota, Standing};
 
 use crate::catalog::Provider;
 
@@ -112,6 +113,34 @@ pub(crate) fn presented_key(headers: &HeaderMap) -> Option<&str> {
     });
     let named = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     bearer.or_else(|| named("x-api-key")).or_else(|| named("api-key"))
+}
+
+/// Adds what is left of the limits per minute, in the words of OpenAI's API.
+/// <https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers>
+pub(crate) fn add_standing(map: &mut HeaderMap, standing: &Standing) {
+    let mut add = |quota: Option<Quota>, names: [&'static str; 3]| {
+        let Some(quota) = quota else { return };
+        // Whole seconds, rounded up: what a client waits for must be there.
+        let reset = quota.reset.as_secs() + u64::from(quota.reset.subsec_nanos() > 0);
+        let [limit, remaining, until] = names.map(HeaderName::from_static);
+        map.insert(limit, HeaderValue::from(quota.limit));
+        map.insert(remaining, HeaderValue::from(quota.remaining));
+        if let Ok(reset) = HeaderValue::from_str(&format!("{reset}s")) {
+            map.insert(until, reset);
+        }
+    };
+    add(
+        standing.requests,
+        [
+            "x-ratelimit-limit-requests",
+            "x-ratelimit-remaining-requests",
+            "x-ratelimit-reset-requests",
+        ],
+    );
+    add(
+        standing.tokens,
+        ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"],
+    );
 }
 
 /// Returns the name that the client used for this gateway: the authority of HTTP/2, the `Host` of HTTP/1.1.

@@ -21,6 +21,7 @@ mod routes;
 mod run;
 mod serve;
 mod stalled;
+mod tenants;
 mod timed_io;
 mod upstream;
 

@@ -9,7 +9,7 @@ use http::header::{
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use llmux_auth::Admitted;
+use llmux_auth::{self as auth, Admitted, Caller, Refused};
 use llmux_providers::openai::{self, AnswerHead, Rejection, Relay, Translation};
 use llmux_providers::{
     ChatCodec, ClientStream, Dialect, EmbeddingsCodec, EncodeError, Encoding, Endpoint, Invalid,
@@ -24,11 +24,12 @@ use crate::attempt::{Attempt, Facts, Resolved};
 use crate::body::{Events, Reply, StreamTimes, Through};
 use crate::catalog::Deployment;
 use crate::collect::{CollectError, collect, read_body};
-use crate::config::IncludeUsage;
+use crate::config::{Budget, IncludeUsage};
 use crate::error::{ApiError, Failed};
 use crate::exchange::Exchange;
 use crate::gateway::{Gateway, Worker};
 use crate::headers;
+use crate::tenants;
 use crate::upstream::UpstreamBody;
 
 /// The largest answer that is kept in memory until it is whole, in bytes: images come as base64 in JSON.
@@ -48,12 +49,8 @@ pub(crate) async fn call(
     exchange: &mut Exchange,
 ) -> Result<(Response<Reply>, Option<Admitted>), ApiError> {
     let gateway = &worker.gateway;
-    let caller = gateway.gate.identify(
-        headers::presented_key(&head.headers),
-        headers::host(&head.uri, &head.headers),
-        headers::origin(&head.headers),
-    )?;
-    exchange.line.caller = Some(caller.as_str());
+    let caller = tenants::caller(gateway, &head).await?;
+    exchange.line.caller = Some(caller.clone());
     if gateway.is_draining() {
         return Err(ApiError::shutting_down());
     }
@@ -61,10 +58,100 @@ pub(crate) async fn call(
     let limit = gateway.settings.server.max_body_bytes;
     let body = read_body(gateway, &head.headers, body, limit, exchange).await?;
     let ask = Ask::look(endpoint, head.headers, path_model, body, exchange)?;
-    let admitted = gateway.gate.admit(caller)?;
-    let resolved = resolve(gateway, endpoint, &ask.model)?;
-    let response = Call::new(worker, &admitted, &ask, resolved).answer(exchange).await?;
-    Ok((response, Some(admitted)))
+    let resolved = resolve(gateway, endpoint, &ask.model)
+        .map_err(|error| not_allowed(&caller, &ask).unwrap_or(error))?;
+    let admitted = admit(gateway, &caller, &ask, &resolved, exchange).await?;
+    let answered = Call::new(worker, &admitted, &ask, resolved).answer(exchange).await;
+    match answered {
+        Ok(response) => Ok((response, Some(admitted))),
+        Err(error) => {
+            admitted.finish(std::time::Instant::now());
+            Err(error)
+        }
+    }
+}
+
+/// Says why a caller must not ask for a model that does not exist, if so: who may not use it does not learn that.
+fn not_allowed(caller: &Caller, ask: &Ask) -> Option<ApiError> {
+    let model = ask.model.as_str();
+    let facts = ask.facts();
+    let request = auth::Request {
+        configured: model,
+        requested: model,
+        counted_as: model,
+        tags: facts.tags,
+        tokens: 0,
+    };
+    Some(caller.tenant()?.check(&request).err()?.into())
+}
+
+/// Takes the request's place in all limits.
+async fn admit(
+    gateway: &Gateway,
+    caller: &Caller,
+    ask: &Ask,
+    resolved: &Resolved,
+    exchange: &mut Exchange,
+) -> Result<Admitted, ApiError> {
+    let facts = ask.facts();
+    let deployments = &resolved.route.deployments;
+    let usable =
+        |index: &usize| !resolved.excluded.contains(index) && !resolved.unable.contains(index);
+    // Which deployment it will be is not known yet.
+    let expected = (0..deployments.len()).filter(usable).map(|index| {
+        let deployment = &deployments[index];
+        let model = deployment.upstream_model(&resolved.asked);
+        expected_output(&gateway.settings.budget, &facts, deployment, model)
+    });
+    let output = match (expected.clone().filter_map(Result::ok).max(), expected.last()) {
+        (None, Some(Err(error))) if caller.tenant().is_some() => return Err(error),
+        (most, _) => most.unwrap_or(0),
+    };
+    let request = auth::Request {
+        configured: &resolved.route.name,
+        requested: &ask.model,
+        counted_as: resolved.counted_as(),
+        tags: facts.tags,
+        tokens: facts.input_tokens.saturating_add(output),
+    };
+    let (limiter, defaults) = (gateway.tenants.limiter(), &gateway.settings.default_limits);
+    let now = std::time::Instant::now();
+    let ask_gate =
+        || gateway.gate.admit(caller, limiter, defaults, &request, now, tenants::wall_clock());
+    let mut admitted = ask_gate();
+    if let (Err(Refused::Unknown(unloaded)), Some(tenant)) = (&admitted, caller.tenant()) {
+        gateway.tenants.load(tenant, unloaded.clone()).await?;
+        admitted = ask_gate();
+    }
+    match &admitted {
+        Ok(admitted) => exchange.standing = *admitted.standing(),
+        Err(Refused::Limit(exceeded)) => exchange.standing = exceeded.standing,
+        Err(_) => {}
+    }
+    Ok(admitted?)
+}
+
+/// Returns the output tokens to be reserved for a call: what the client allows, else what the model can answer, at most
+/// what the configuration assumes.
+///
+/// # Errors
+/// If the budgets are strict and nobody knows.
+fn expected_output(
+    budget: &Budget,
+    facts: &Facts<'_>,
+    deployment: &Deployment,
+    model: &str,
+) -> Result<u64, ApiError> {
+    if let Some(most) = facts.max_output_tokens {
+        return Ok(most);
+    }
+    let vendor = deployment.provider.vendor.name;
+    let most = llmux_types::lookup(vendor, model).and_then(|known| known.max_output_tokens);
+    match (most, budget.strict) {
+        (Some(most), true) => Ok(most),
+        (None, true) => Err(ApiError::max_tokens_required()),
+        (most, false) => Ok(most.unwrap_or(u64::MAX).min(budget.assumed_output_tokens)),
+    }
 }
 
 /// Finds the deployments of `model` that may answer.

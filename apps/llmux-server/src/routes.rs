@@ -10,7 +10,7 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use llmux_auth::Admitted;
+use llmux_auth::{Admitted, Caller};
 use llmux_providers::Endpoint;
 use serde::Serialize;
 use serde_json::json;
@@ -21,7 +21,7 @@ use crate::error::ApiError;
 use crate::exchange::{Exchange, Outcome, milliseconds};
 use crate::gateway::{Gateway, Worker};
 use crate::timed_io::Busy;
-use crate::{control, headers, proxy};
+use crate::{control, headers, proxy, tenants};
 
 /// Who may use a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,15 +210,19 @@ fn add_headers(response: &mut Response<Reply>, exchange: &Exchange) {
     let line = &exchange.line;
     let map = response.headers_mut();
     map.insert(headers::X_REQUEST_ID, line.request_id.clone());
-    if line.attempts == 0 {
-        return;
-    }
+    headers::add_standing(map, &exchange.standing);
     let mut set = |name: &'static str, value: &str| {
         // Configured names may have characters that no header has.
         if let Ok(value) = HeaderValue::from_str(value) {
             map.insert(HeaderName::from_static(name), value);
         }
     };
+    if exchange.is_over_soft_budget {
+        set("x-llmux-soft-budget", "exceeded");
+    }
+    if line.attempts == 0 {
+        return;
+    }
     set("x-llmux-deployment", line.deployment.as_deref().unwrap_or_default());
     set("x-llmux-provider", line.provider.as_deref().unwrap_or_default());
     set("x-llmux-attempts", &line.attempts.to_string());
@@ -248,7 +252,7 @@ async fn dispatch(
         Role::Administrator => connection.port == Port::Admin || admin_port == 0,
     };
     if !found.iter().any(here) {
-        return elsewhere(connection, &path, &head, exchange);
+        return elsewhere(connection, &path, &head, exchange).await;
     }
     let method = match head.method {
         Method::HEAD => "GET",
@@ -261,8 +265,7 @@ async fn dispatch(
     };
     exchange.line.route = route.path;
     if route.role == Role::Administrator {
-        gateway.gate.administer(headers::presented_key(&head.headers))?;
-        exchange.line.caller = Some("master");
+        administer(gateway, &head, exchange).await?;
     }
     match route.action {
         Action::Proxy(endpoint) => {
@@ -270,11 +273,11 @@ async fn dispatch(
             proxy::call(worker, endpoint, model, head, body, exchange).await
         }
         Action::Models => {
-            identify(gateway, &head, exchange)?;
+            identify(gateway, &head, exchange).await?;
             Ok((models(gateway), None))
         }
         Action::Model => {
-            identify(gateway, &head, exchange)?;
+            identify(gateway, &head, exchange).await?;
             Ok((model(gateway, &path)?, None))
         }
         Action::Live => {
@@ -308,7 +311,7 @@ async fn dispatch(
 }
 
 /// Answers what is no route: paths that are not built, behind the guard of their plane, and unknown ones.
-fn elsewhere(
+async fn elsewhere(
     connection: &Connection,
     path: &Path,
     head: &Parts,
@@ -319,12 +322,12 @@ fn elsewhere(
     let management_here = connection.port == Port::Admin || gateway.settings.server.admin_port == 0;
     if management_here && MANAGEMENT.iter().any(|prefix| raw.starts_with(prefix)) {
         exchange.line.route = "management";
-        let _administrator = gateway.gate.administer(headers::presented_key(&head.headers))?;
+        administer(gateway, head, exchange).await?;
         return Err(ApiError::unsupported_endpoint());
     }
     if connection.port == Port::Main && NOT_BUILT.iter().any(|route| path.matches(route)) {
         exchange.line.route = "not built";
-        identify(gateway, head, exchange)?;
+        identify(gateway, head, exchange).await?;
         return Err(ApiError::unsupported_endpoint());
     }
     exchange.line.route = "unknown";
@@ -332,15 +335,28 @@ fn elsewhere(
 }
 
 /// Finds out who is calling, or refuses.
-fn identify(gateway: &Gateway, head: &Parts, exchange: &mut Exchange) -> Result<(), ApiError> {
-    let map = &head.headers;
-    let caller = gateway.gate.identify(
-        headers::presented_key(map),
-        headers::host(&head.uri, map),
-        headers::origin(map),
-    )?;
-    exchange.line.caller = Some(caller.as_str());
-    Ok(())
+async fn identify(
+    gateway: &Gateway,
+    head: &Parts,
+    exchange: &mut Exchange,
+) -> Result<Caller, ApiError> {
+    let caller = tenants::caller(gateway, head).await?;
+    exchange.line.caller = Some(caller.clone());
+    Ok(caller)
+}
+
+/// Lets the holder of the master key pass.
+async fn administer(
+    gateway: &Gateway,
+    head: &Parts,
+    exchange: &mut Exchange,
+) -> Result<(), ApiError> {
+    let caller = tenants::manager(gateway, head).await?;
+    exchange.line.caller = Some(caller.clone());
+    match caller {
+        Caller::Master => Ok(()),
+        Caller::Anonymous | Caller::Key(_) => Err(ApiError::not_permitted()),
+    }
 }
 
 pub(crate) fn json_response(status: StatusCode, body: &impl Serialize) -> Response<Reply> {

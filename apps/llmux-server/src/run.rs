@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use llmux_auth::store::StoreError;
 use llmux_auth::{Gate, Plane};
 use llmux_types::Secret;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -17,10 +18,12 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::catalog::Catalog;
 use crate::config::{Settings, Tls};
+use crate::error::chain;
 use crate::gateway::{Gateway, Worker};
 use crate::log::Log;
 use crate::routes::Port;
 use crate::serve::{Phase, Server, check_free, listen};
+use crate::tenants::{self, Tenants};
 use crate::timed_io::Busy;
 use crate::upstream::{Upstream, tls_client_config};
 
@@ -35,6 +38,8 @@ pub(crate) enum RunError {
     DataInUse { path: String },
     #[error("cannot use the data folder {path}: {source}")]
     Data { path: String, source: io::Error },
+    #[error("{}", chain(.0))]
+    Store(#[from] StoreError),
     #[error("{0}")]
     Io(#[from] io::Error),
 }
@@ -43,7 +48,7 @@ impl RunError {
     /// Returns the exit code that the command line promises.
     pub(crate) const fn exit_code(&self) -> u8 {
         match self {
-            Self::Configuration(_) | Self::Data { .. } | Self::Io(_) => 1,
+            Self::Configuration(_) | Self::Data { .. } | Self::Store(_) | Self::Io(_) => 1,
             Self::Bind { .. } | Self::DataInUse { .. } => 3,
         }
     }
@@ -80,6 +85,9 @@ pub(crate) fn run(
             Plane::Open
         }
     };
+    let store = control.block_on(tenants::open(&settings.database))?;
+    let tenants = Tenants::new(store, control.handle().clone());
+    control.spawn(tenants.clone().follow());
     let catalog =
         Catalog::new(&settings).map_err(|error| RunError::Configuration(error.to_string()))?;
     let gate = Gate::new(&master_key, plane);
@@ -98,7 +106,7 @@ pub(crate) fn run(
     }
 
     let grace = settings.server.shutdown_grace;
-    let gateway = Gateway::new(settings, catalog, gate, log.clone());
+    let gateway = Gateway::new(settings, catalog, gate, tenants, log.clone());
     let (phase, told) = watch::channel(Phase::Running);
     let connections = Busy::default();
     let tls = tls_client_config();

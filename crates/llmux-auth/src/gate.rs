@@ -1,8 +1,15 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
 use llmux_types::Secret;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use crate::limits::{Demand, Limiter, MoneyRefused, MoneyReservation, Reservation, Standing};
 use crate::origin;
+use crate::tenant::{DefaultLimits, Refused, Tenant};
+use crate::tenants::UnixMillis;
 
 /// Who may use the data plane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,22 +27,44 @@ pub enum Plane {
 }
 
 /// Who is calling.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Caller {
     /// The holder of the master key.
     Master,
     /// Somebody on an open plane.
     Anonymous,
+    /// The holder of a key that is neither blocked nor expired.
+    Key(Arc<Tenant>),
 }
 
 impl Caller {
-    /// Returns the name used in logs.
-    pub const fn as_str(self) -> &'static str {
+    /// Returns the name used in logs: the id of a key, which survives a new secret.
+    pub fn as_str(&self) -> &str {
         match self {
             Self::Master => "master",
             Self::Anonymous => "anonymous",
+            Self::Key(tenant) => &tenant.key.token_id,
         }
     }
+
+    /// Returns the key and what belongs to it.
+    pub fn tenant(&self) -> Option<&Arc<Tenant>> {
+        match self {
+            Self::Key(tenant) => Some(tenant),
+            Self::Master | Self::Anonymous => None,
+        }
+    }
+}
+
+/// What a credential turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presented {
+    /// There was none.
+    Nothing,
+    /// The master key.
+    Master,
+    /// Something else, by its SHA-256: a key if the store has it.
+    Other([u8; 32]),
 }
 
 /// Why a call is refused.
@@ -47,6 +76,15 @@ pub enum Denied {
     /// The key is not known.
     #[error("the API key is not valid")]
     InvalidKey,
+    /// The key is not valid any more.
+    #[error("the API key has expired")]
+    ExpiredKey,
+    /// The key is blocked.
+    #[error("the API key is blocked")]
+    BlockedKey,
+    /// The key's team is blocked.
+    #[error("the API key's team is blocked")]
+    BlockedTeam,
     /// A web page of another origin, or a request under a foreign host name, on a plane that is open to this machine
     /// only.
     #[error(
@@ -55,23 +93,82 @@ pub enum Denied {
     OriginNotAllowed,
 }
 
+/// What of a request its admission depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The model, or pattern, as it is configured.
+    pub configured: &'a str,
+    /// The model as the client wrote it.
+    pub requested: &'a str,
+    /// The model's name in limits and records. That of a wildcard is the wanted one, not the pattern.
+    pub counted_as: &'a str,
+    /// The tags that the client asks for.
+    pub tags: &'a [String],
+    /// Its tokens, estimated.
+    pub tokens: u64,
+}
+
 /// The proof that a request may reach an upstream. Made by [`Gate::admit`] only, neither cloned nor kept: what a
 /// request reserves is given back when it is dropped.
 #[derive(Debug)]
 pub struct Admitted {
     caller: Caller,
+    limiter: Arc<Limiter>,
+    reservation: Reservation,
+    /// Whether an upstream has seen the request.
+    sent: AtomicBool,
+    /// The tokens that its attempts used.
+    used: AtomicU64,
 }
 
 impl Admitted {
     /// Returns who was admitted.
-    pub const fn caller(&self) -> Caller {
-        self.caller
+    pub const fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Returns what is left of the tightest limits.
+    pub const fn standing(&self) -> &Standing {
+        self.reservation.standing()
+    }
+
+    /// Tells whether the request may go on with another model.
+    pub fn may_use(&self, configured: &str, requested: &str) -> bool {
+        self.caller.tenant().is_none_or(|tenant| tenant.may_use(configured, requested))
+    }
+
+    /// Reserves what one attempt may cost, in nano-dollars.
+    ///
+    /// # Errors
+    /// Those of [`Limiter::reserve_money`].
+    pub fn reserve_money(
+        &self,
+        nanos: i64,
+        now: UnixMillis,
+    ) -> Result<MoneyReservation, MoneyRefused> {
+        self.limiter.reserve_money(self.reservation.scopes(), nanos, now.0)
+    }
+
+    /// Takes note that an upstream gets to see the request.
+    pub fn note_sent(&self) {
+        self.sent.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes note of the tokens that one attempt used.
+    pub fn note_used(&self, tokens: u64) {
+        self.used.fetch_add(tokens, Ordering::Relaxed);
+    }
+
+    /// Ends the request: corrects its tokens, or takes it back whole if no upstream saw it. Dropped without this, it
+    /// counts as it was estimated.
+    pub fn finish(self, now: Instant) {
+        if self.sent.load(Ordering::Relaxed) {
+            self.reservation.settle_tokens(self.used.load(Ordering::Relaxed), now);
+        } else {
+            self.reservation.refund();
+        }
     }
 }
-
-/// The proof that a request may use the management plane. Made by [`Gate::administer`] only.
-#[derive(Debug)]
-pub struct Administrator(());
 
 /// Decides who may call.
 #[derive(Debug)]
@@ -87,55 +184,106 @@ impl Gate {
         Self { master: digest(master_key.expose()), plane }
     }
 
-    /// Finds out who is calling the data plane, from the credential, `Host` and `Origin` that were presented.
+    /// Looks at the credential that was presented.
+    pub fn look(&self, key: Option<&str>) -> Presented {
+        let Some(key) = key else { return Presented::Nothing };
+        let digest = digest(key);
+        if digest.ct_eq(&self.master).into() { Presented::Master } else { Presented::Other(digest) }
+    }
+
+    /// Finds out who is calling the data plane, from the credential, the key that the store has for it, `Host` and
+    /// `Origin`. On an open plane a key counts, too; other credentials are ignored.
     ///
     /// # Errors
-    /// [`Denied`] if the plane needs a key and this is none, or the plane is open to this machine only and the
-    /// request comes from a web page.
+    /// [`Denied`] if the plane needs a key and this is none, the key is blocked or expired, or the plane is open to this
+    /// machine only and the request comes from a web page.
     pub fn identify(
         &self,
-        key: Option<&str>,
+        presented: &Presented,
+        found: Option<Arc<Tenant>>,
         host: Option<&str>,
         origin: Option<&str>,
+        now: UnixMillis,
     ) -> Result<Caller, Denied> {
-        match self.plane {
-            Plane::Keyed => match key {
-                None => Err(Denied::MissingKey),
-                Some(key) if self.is_master(key) => Ok(Caller::Master),
-                Some(_) => Err(Denied::InvalidKey),
-            },
-            Plane::OpenLoopback { https } if !origin::is_local(https, host, origin) => {
-                Err(Denied::OriginNotAllowed)
+        if let Plane::OpenLoopback { https } = self.plane
+            && !origin::is_local(https, host, origin)
+        {
+            return Err(Denied::OriginNotAllowed);
+        }
+        match (self.plane, presented, found) {
+            (_, Presented::Master, _) => Ok(Caller::Master),
+            (_, Presented::Other(_), Some(tenant)) => holder(tenant, now),
+            (Plane::Keyed, Presented::Nothing, _) => Err(Denied::MissingKey),
+            (Plane::Keyed, Presented::Other(_), None) => Err(Denied::InvalidKey),
+            (Plane::Open | Plane::OpenLoopback { .. }, _, _) => Ok(Caller::Anonymous),
+        }
+    }
+
+    /// Finds out who is calling the management plane: somebody with a key, always.
+    ///
+    /// # Errors
+    /// [`Denied`] if there is no key, or it is unknown, blocked or expired.
+    pub fn administer(
+        &self,
+        presented: &Presented,
+        found: Option<Arc<Tenant>>,
+        now: UnixMillis,
+    ) -> Result<Caller, Denied> {
+        match (presented, found) {
+            (Presented::Nothing, _) => Err(Denied::MissingKey),
+            (Presented::Master, _) => Ok(Caller::Master),
+            (Presented::Other(_), Some(tenant)) => holder(tenant, now),
+            (Presented::Other(_), None) => Err(Denied::InvalidKey),
+        }
+    }
+
+    /// Admits one request of `caller` to the upstreams: looks at what the caller may use, then at the budgets, then at
+    /// the limits, and reserves a place in all of these.
+    ///
+    /// # Errors
+    /// [`Refused`]. Nothing is reserved then.
+    pub fn admit(
+        &self,
+        caller: &Caller,
+        limiter: &Arc<Limiter>,
+        defaults: &DefaultLimits,
+        request: &Request<'_>,
+        now: Instant,
+        wall: UnixMillis,
+    ) -> Result<Admitted, Refused> {
+        let scopes = match caller.tenant() {
+            None => limiter.scopes(&[]),
+            Some(tenant) => {
+                tenant.check(request)?;
+                tenant.scopes(limiter, defaults, request.counted_as)
             }
-            Plane::Open | Plane::OpenLoopback { .. } => match key {
-                Some(key) if self.is_master(key) => Ok(Caller::Master),
-                _ => Ok(Caller::Anonymous),
-            },
-        }
+        };
+        limiter.check_money(&scopes, 0, wall.0).map_err(|refused| match refused {
+            MoneyRefused::Exceeded(exceeded) => Refused::Budget(exceeded),
+            MoneyRefused::Unknown(unloaded) => Refused::Unknown(unloaded),
+        })?;
+        let demand = Demand { tokens: request.tokens };
+        let reservation = limiter.reserve(&scopes, demand, now).map_err(Refused::Limit)?;
+        Ok(Admitted {
+            caller: caller.clone(),
+            limiter: Arc::clone(limiter),
+            reservation,
+            sent: AtomicBool::new(false),
+            used: AtomicU64::new(0),
+        })
     }
+}
 
-    /// Admits one request of `caller` to the upstreams.
-    ///
-    /// # Errors
-    /// None so far: limits, budgets and model lists are decided here.
-    pub const fn admit(&self, caller: Caller) -> Result<Admitted, Denied> {
-        Ok(Admitted { caller })
-    }
-
-    /// Admits a request to the management plane.
-    ///
-    /// # Errors
-    /// [`Denied`] unless `key` is the master key.
-    pub fn administer(&self, key: Option<&str>) -> Result<Administrator, Denied> {
-        match key {
-            None => Err(Denied::MissingKey),
-            Some(key) if self.is_master(key) => Ok(Administrator(())),
-            Some(_) => Err(Denied::InvalidKey),
-        }
-    }
-
-    fn is_master(&self, key: &str) -> bool {
-        digest(key).ct_eq(&self.master).into()
+/// Returns the holder of a key that may be used.
+fn holder(tenant: Arc<Tenant>, now: UnixMillis) -> Result<Caller, Denied> {
+    if tenant.key.blocked {
+        Err(Denied::BlockedKey)
+    } else if tenant.key.expires.is_some_and(|expires| expires <= now) {
+        Err(Denied::ExpiredKey)
+    } else if tenant.team.as_ref().is_some_and(|team| team.blocked) {
+        Err(Denied::BlockedTeam)
+    } else {
+        Ok(Caller::Key(tenant))
     }
 }
 
@@ -146,41 +294,93 @@ fn digest(key: &str) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tenant::tests::tenant;
+
+    const NOW: UnixMillis = UnixMillis(1_000);
 
     fn gate(plane: Plane) -> Gate {
         Gate::new(&Secret::new("sk-master"), plane)
     }
 
-    #[test]
-    fn a_keyed_plane_takes_the_master_key_only() {
-        let gate = gate(Plane::Keyed);
-        assert_eq!(gate.identify(Some("sk-master"), None, None), Ok(Caller::Master));
-        assert_eq!(gate.identify(None, None, None), Err(Denied::MissingKey));
-        for key in ["", "sk-maste", "sk-master2", "SK-MASTER"] {
-            assert_eq!(gate.identify(Some(key), None, None), Err(Denied::InvalidKey), "{key}");
-        }
+    /// What the caller is called who presents `key`, where the store has `found`.
+    fn named(
+        gate: &Gate,
+        key: Option<&str>,
+        found: Option<Arc<Tenant>>,
+        host: &str,
+        origin: Option<&str>,
+    ) -> Result<String, Denied> {
+        let presented = gate.look(key);
+        let caller = gate.identify(&presented, found, Some(host), origin, NOW)?;
+        Ok(caller.as_str().to_owned())
     }
 
     #[test]
-    fn an_open_plane_ignores_other_credentials() {
+    fn a_keyed_plane_takes_the_master_key_and_known_keys() {
+        let gate = gate(Plane::Keyed);
+        assert_eq!(named(&gate, Some("sk-master"), None, "x", None).as_deref(), Ok("master"));
+        assert_eq!(named(&gate, None, None, "x", None), Err(Denied::MissingKey));
+        for key in ["", "sk-maste", "sk-master2", "SK-MASTER"] {
+            let denied = named(&gate, Some(key), None, "x", None);
+            assert_eq!(denied, Err(Denied::InvalidKey), "{key}");
+        }
+        let found = named(&gate, Some("sk-other"), Some(tenant(|_| {})), "x", None);
+        assert_eq!(found.as_deref(), Ok("kid_1"));
+    }
+
+    #[test]
+    fn an_open_plane_honours_keys_and_ignores_other_credentials() {
         let gate = gate(Plane::OpenLoopback { https: false });
-        let caller = gate.identify(Some("anything"), Some("localhost:8080"), None);
-        assert_eq!(caller, Ok(Caller::Anonymous));
+        let host = "localhost:8080";
+        assert_eq!(named(&gate, Some("anything"), None, host, None).as_deref(), Ok("anonymous"));
+        let found = named(&gate, Some("sk-other"), Some(tenant(|_| {})), host, None);
+        assert_eq!(found.as_deref(), Ok("kid_1"));
     }
 
     #[test]
     fn an_open_loopback_plane_refuses_web_pages() {
         let gate = gate(Plane::OpenLoopback { https: false });
-        let denied = gate.identify(None, Some("localhost:8080"), Some("https://evil.example"));
-        assert_eq!(denied, Err(Denied::OriginNotAllowed));
-        assert_eq!(gate.identify(None, Some("evil.example"), None), Err(Denied::OriginNotAllowed));
+        let evil = Some("https://evil.example");
+        let denied = Err(Denied::OriginNotAllowed);
+        assert_eq!(named(&gate, None, None, "localhost:8080", evil), denied);
+        assert_eq!(named(&gate, Some("sk-master"), None, "evil.example", None), denied);
     }
 
     #[test]
-    fn the_management_plane_needs_the_master_key_even_on_an_open_plane() {
+    fn a_key_that_is_blocked_or_expired_is_refused_on_all_planes() {
+        let blocked = tenant(|snapshot| snapshot.key.blocked = true);
+        let expired = tenant(|snapshot| snapshot.key.expires = Some(NOW));
+        let team = tenant(|snapshot| {
+            snapshot.team = Some(crate::tenant::tests::team());
+            if let Some(team) = &mut snapshot.team {
+                team.blocked = true;
+            }
+        });
+        for (found, denied) in [
+            (blocked, Denied::BlockedKey),
+            (expired, Denied::ExpiredKey),
+            (team, Denied::BlockedTeam),
+        ] {
+            for plane in [Plane::Keyed, Plane::Open] {
+                let gate = gate(plane);
+                let presented = gate.look(Some("sk-other"));
+                let found = Some(Arc::clone(&found));
+                let refused = gate.identify(&presented, found.clone(), None, None, NOW);
+                assert_eq!(refused.err(), Some(denied));
+                assert_eq!(gate.administer(&presented, found, NOW).err(), Some(denied));
+            }
+        }
+        let valid = tenant(|snapshot| snapshot.key.expires = Some(UnixMillis(1_001)));
+        assert!(named(&gate(Plane::Keyed), Some("sk-other"), Some(valid), "x", None).is_ok());
+    }
+
+    #[test]
+    fn the_management_plane_needs_a_key_even_on_an_open_plane() {
         let gate = gate(Plane::Open);
-        assert!(gate.administer(Some("sk-master")).is_ok());
-        assert_eq!(gate.administer(None).err(), Some(Denied::MissingKey));
-        assert_eq!(gate.administer(Some("x")).err(), Some(Denied::InvalidKey));
+        let ask = |key, found| gate.administer(&gate.look(key), found, NOW).map(|_| ());
+        assert_eq!(ask(Some("sk-master"), None), Ok(()));
+        assert_eq!(ask(Some("x"), Some(tenant(|_| {}))), Ok(()));
+        assert_eq!(ask(None, None), Err(Denied::MissingKey));
+        assert_eq!(ask(Some("x"), None), Err(Denied::InvalidKey));
     }
 }

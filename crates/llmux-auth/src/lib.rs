@@ -1,7 +1,7 @@
 //! Who may call an LLM gateway, and the proof that a call was admitted.
 //!
-//! The gateway has two planes. The data plane (models) is open or needs a key; the management plane always needs the
-//! master key. [`Gate`] decides, and [`Admitted`] is the only way to an upstream: only [`Gate::admit`] makes one.
+//! The gateway has two planes. The data plane (models) is open or needs a key; the management plane always needs one.
+//! [`Gate`] decides, and [`Admitted`] is the only way to an upstream: only [`Gate::admit`] makes one.
 //!
 //! ```compile_fail
 //! // There is no other way to make the proof.
@@ -15,8 +15,10 @@ pub mod limits;
 mod origin;
 mod period;
 pub mod store;
+mod tenant;
 pub mod tenants;
 
 pub use allow::AllowLists;
-pub use gate::{Administrator, Admitted, Caller, Denied, Gate, Plane};
+pub use gate::{Admitted, Caller, Denied, Gate, Plane, Presented, Request};
 pub use period::{InvalidPeriod, Period};
+pub use tenant::{DefaultLimits, Refused, Tenant};

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use http::HeaderValue;
 use ipnet::IpNet;
-use llmux_types::{PriceTable, Secret};
+use llmux_types::PriceTable;
 use serde_json::Value as Json;
 
+use super::database;
 use super::file::{self, FileConfig, Toggle};
 use super::node::Origin;
 use super::units::Period;
@@ -101,9 +102,11 @@ pub(super) fn check(
         check.problem("metrics.path", "must begin with `/`");
     }
     let changed = changed(config);
-    refuse_unavailable(&mut check, &changed);
+    refuse_unavailable(&mut check);
     warn_of_no_effect(&mut check, &changed);
     let data_dir = environment.get("LLMUX_DATA_DIR").filter(|path| !path.is_empty());
+    let data_dir = sources.working_dir.join(data_dir.map_or("data", String::as_str));
+    let database = database::check(&mut check, &sources.working_dir, &data_dir);
     let settings = Settings {
         server,
         auth,
@@ -126,7 +129,12 @@ pub(super) fn check(
                 file::LogFormat::Text => LogFormat::Text,
             },
         },
-        data_dir: sources.working_dir.join(data_dir.map_or("data", String::as_str)),
+        database,
+        default_limits: database::default_limits(config),
+        budget: database::budget(config),
+        retention: Some(config.spend.retention.duration()).filter(|time| !time.is_zero()),
+        spool: database::spool(config),
+        data_dir,
         warnings: check.warnings,
     };
     if check.problems.is_empty() { Ok(settings) } else { Err(sorted(check.problems)) }
@@ -236,7 +244,7 @@ fn check_auth(check: &mut Check<'_>, host: IpAddr) -> Auth {
         Toggle::True => true,
         Toggle::False => false,
         Toggle::Auto => {
-            master_key.is_some() || database_reason(check.config).is_some() || !host.is_loopback()
+            master_key.is_some() || database::reason(check.config).is_some() || !host.is_loopback()
         }
     };
     Auth { data_plane_needs_key, master_key }
@@ -259,18 +267,6 @@ fn check_prices(check: &mut Check<'_>, working_dir: &Path) -> PriceTable {
         },
     }
     PriceTable::default()
-}
-
-/// Returns the key that switches a database on.
-fn database_reason(config: &FileConfig) -> Option<&'static str> {
-    let given = |secret: &Option<Secret>| secret.as_ref().is_some_and(|secret| !secret.is_empty());
-    match config.database.enabled {
-        Toggle::False => None,
-        Toggle::True => Some("database.enabled"),
-        Toggle::Auto if given(&config.database.url) => Some("database.url"),
-        Toggle::Auto if !config.database.host.is_empty() => Some("database.host"),
-        Toggle::Auto => None,
-    }
 }
 
 /// Returns the paths of all keys, but those of providers and secrets, that differ from their default.
@@ -302,11 +298,7 @@ fn compare(ours: &Json, default: &Json, path: &str, changed: &mut Vec<String>) {
 }
 
 /// What would be unsafe to leave out stops the start.
-fn refuse_unavailable(check: &mut Check<'_>, changed: &[String]) {
-    if let Some(key) = database_reason(check.config) {
-        let message = "databases are not available in this version; leave it out, or set database.enabled to false";
-        check.problem(key, message);
-    }
+fn refuse_unavailable(check: &mut Check<'_>) {
     let redis = &check.config.redis;
     let addr = redis.addr.as_ref().is_some_and(|addr| !addr.is_empty());
     for (key, given) in [
@@ -322,16 +314,6 @@ fn refuse_unavailable(check: &mut Check<'_>, changed: &[String]) {
             );
         }
     }
-    for path in changed {
-        let feature = match path.split_once('.') {
-            Some(("rate_limit", _)) => "rate limits",
-            Some(("budget", _)) => "budgets",
-            Some(("spend", _)) => "spend records",
-            Some(("spool", _)) => "spend records",
-            _ => continue,
-        };
-        check.unavailable(path, feature);
-    }
 }
 
 /// What is only missed, not unsafe, may be written and is named in one warning.
@@ -339,7 +321,7 @@ fn warn_of_no_effect(check: &mut Check<'_>, changed: &[String]) {
     let mut keys: Vec<String> = Vec::new();
     for path in changed {
         match path.split_once('.').unwrap_or((path, "")) {
-            ("cache" | "tracing", _) | ("logging", "content") => {}
+            ("cache" | "tracing", _) | ("logging", "content") | ("rate_limit", "fail_open") => {}
             _ => continue,
         }
         keys.push(path.clone());

@@ -109,7 +109,7 @@ pub(super) struct Auth {
     pub(super) master_key: Option<Secret>,
 }
 
-/// Where tenants, keys and spend live. Not available in this version.
+/// Where tenants, keys and spend live.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Database {
@@ -393,7 +393,7 @@ impl Default for CacheMemory {
     }
 }
 
-/// Limits of keys that set none. Not available in this version.
+/// Limits of keys that set none.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RateLimit {
@@ -401,7 +401,7 @@ pub(super) struct RateLimit {
     pub(super) requests_per_minute: Option<u64>,
     /// `null`: no limit; 0: nothing.
     pub(super) tokens_per_minute: Option<u64>,
-    /// Shared counters are gone: count in this process (`true`) or answer 503 (`false`).
+    /// Shared counters are gone: count in this process (`true`) or answer 503 (`false`). There are none yet.
     pub(super) fail_open: bool,
 }
 
@@ -411,7 +411,7 @@ impl Default for RateLimit {
     }
 }
 
-/// How money is reserved. Not available in this version.
+/// How money is reserved.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Budget {
@@ -429,7 +429,7 @@ impl Default for Budget {
     }
 }
 
-/// Spend records. Not available in this version.
+/// Spend records.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Spend {
@@ -437,7 +437,7 @@ pub(super) struct Spend {
     pub(super) retention: Period,
 }
 
-/// Records on their way to the database. Not available in this version.
+/// Records on their way to the database.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Spool {

@@ -5,6 +5,7 @@
 //! result into `Settings`. Problems of all steps are collected and told together.
 
 mod check;
+mod database;
 mod environment;
 mod expand;
 mod file;

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
+use llmux_auth::DefaultLimits;
+use llmux_auth::store::PostgresConfig;
 use llmux_providers::Vendor;
 use llmux_router::{Builtin, Fallbacks, RetryPolicy};
 use llmux_types::{PriceTable, Secret};
@@ -25,6 +27,13 @@ pub(crate) struct Settings {
     pub(crate) drop_params: bool,
     pub(crate) stream: Stream,
     pub(crate) logging: Logging,
+    pub(crate) database: Database,
+    /// Limits of keys that set none.
+    pub(crate) default_limits: DefaultLimits,
+    pub(crate) budget: Budget,
+    /// How long usage records are kept; `None`: for ever.
+    pub(crate) retention: Option<Duration>,
+    pub(crate) spool: Spool,
     /// `LLMUX_DATA_DIR`, else `data` in the working directory.
     pub(crate) data_dir: PathBuf,
     /// To be logged once the log is set up: disabled providers, keys whose feature is not built yet.
@@ -64,6 +73,39 @@ pub(crate) struct Auth {
     pub(crate) data_plane_needs_key: bool,
     /// `None`: one is made at the first start and kept in the data folder.
     pub(crate) master_key: Option<Secret>,
+}
+
+/// Where tenants, keys and spend live.
+#[derive(Clone, Debug)]
+pub(crate) enum Database {
+    /// A file, for this process only.
+    Sqlite(PathBuf),
+    /// A server.
+    Postgres {
+        config: PostgresConfig,
+        /// Whether other gateways may use it, too.
+        allow_replicas: bool,
+    },
+}
+
+/// How money is reserved.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Budget {
+    /// Refuse models without a price instead of carrying them for nothing.
+    pub(crate) block_unpriced: bool,
+    /// Output tokens that are reserved, at most, for a request that names no maximum.
+    pub(crate) assumed_output_tokens: u64,
+    /// Reserve the most that a model can answer, so that spend never passes a budget.
+    pub(crate) strict: bool,
+}
+
+/// Usage records on their way to the database.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spool {
+    /// The most bytes that wait on the disk.
+    pub(crate) max_bytes: u64,
+    /// Whether a full spool refuses requests; otherwise it drops records.
+    pub(crate) reject_when_full: bool,
 }
 
 #[derive(Debug)]

@@ -15,6 +15,11 @@ impl KeyHash {
         Self(hex(&Sha256::digest(key.as_bytes())))
     }
 
+    /// Takes a SHA-256.
+    pub fn from_digest(digest: &[u8; 32]) -> Self {
+        Self(hex(digest))
+    }
+
     /// Takes 64 lower-case hexadecimal digits.
     pub fn from_hex(text: &str) -> Option<Self> {
         is_hex(text, 64).then(|| Self(text.to_owned()))

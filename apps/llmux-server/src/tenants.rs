@@ -1,0 +1,275 @@
+//! The keys that are in use, and the database they come from.
+//!
+//! No request waits for the database but the first one of a key. What is known of a key is read anew in the background
+//! when it is [`FRESH`] old and used, before its next use when it is [`STALE`] old, and at once when this process, or one
+//! that shares the database, has changed it. While the database cannot be reached, known keys go on for [`OUTAGE`].
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use http::request::Parts;
+use llmux_auth::limits::{Limiter, Unloaded};
+use llmux_auth::store::{Change, KeySnapshot, Store, StoreError};
+use llmux_auth::tenants::{KeyHash, UnixMillis};
+use llmux_auth::{Caller, Presented, Tenant};
+use quick_cache::sync::Cache;
+use tokio::runtime::Handle;
+
+use crate::config::Database;
+use crate::error::ApiError;
+use crate::gateway::Gateway;
+use crate::headers;
+
+/// How old what is known of a key may be before it is read anew in the background.
+const FRESH: Duration = Duration::from_secs(15);
+/// How old it may be before it is read anew first.
+const STALE: Duration = Duration::from_secs(60);
+/// How old it may be while the database cannot be reached.
+const OUTAGE: Duration = Duration::from_mins(10);
+/// For how long a key that does not exist is not looked for again.
+const UNKNOWN: Duration = Duration::from_secs(5);
+/// The keys that are remembered.
+const CAPACITY: usize = 50_000;
+/// No key is shorter, in bytes.
+const SHORTEST_KEY: usize = 32;
+
+/// Returns the wall clock's time.
+pub(crate) fn wall_clock() -> UnixMillis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixMillis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// Opens the configured database.
+pub(crate) async fn open(database: &Database) -> Result<Arc<dyn Store>, StoreError> {
+    match database {
+        Database::Sqlite(path) => {
+            llmux_auth::store::SqliteConfig::new(path).open(wall_clock()).await
+        }
+        Database::Postgres { config, .. } => config.connect(wall_clock()).await,
+    }
+}
+
+/// What is known of one key.
+struct Known {
+    /// `None`: there is no such key.
+    tenant: Option<Arc<Tenant>>,
+    read_at: Instant,
+    is_reading: AtomicBool,
+}
+
+type Digest = [u8; 32];
+
+struct Inner {
+    store: Arc<dyn Store>,
+    limiter: Arc<Limiter>,
+    known: Cache<Digest, Arc<Known>>,
+    /// Counts changes: what was read before one is not kept after it.
+    changes: AtomicU64,
+    /// Reads of keys, for tests and metrics.
+    reads: AtomicU64,
+}
+
+/// See the [module](self).
+#[derive(Clone)]
+pub(crate) struct Tenants {
+    inner: Arc<Inner>,
+    /// Where the database is talked to.
+    runtime: Handle,
+}
+
+impl fmt::Debug for Tenants {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tenants").field("known", &self.inner.known.len()).finish_non_exhaustive()
+    }
+}
+
+impl Tenants {
+    /// Makes the cache in front of `store`, which is talked to on `runtime`.
+    pub(crate) fn new(store: Arc<dyn Store>, runtime: Handle) -> Self {
+        let inner = Arc::new(Inner {
+            store,
+            limiter: Limiter::new(Instant::now()),
+            known: Cache::new(CAPACITY),
+            changes: AtomicU64::new(0),
+            reads: AtomicU64::new(0),
+        });
+        Self { inner, runtime }
+    }
+
+    /// Returns the database. Its answers may be awaited on any thread.
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
+        &self.inner.store
+    }
+
+    /// Returns the limits and budgets of this process.
+    pub(crate) fn limiter(&self) -> &Arc<Limiter> {
+        &self.inner.limiter
+    }
+
+    /// Returns how often the database was asked for a key.
+    pub(crate) fn reads(&self) -> u64 {
+        self.inner.reads.load(Ordering::Relaxed)
+    }
+
+    /// Finds the key of a credential.
+    pub(crate) async fn find(
+        &self,
+        presented: &Presented,
+        key: Option<&str>,
+    ) -> Result<Option<Arc<Tenant>>, ApiError> {
+        let Presented::Other(digest) = *presented else { return Ok(None) };
+        let known = self.inner.known.get(&digest);
+        let age = known.as_ref().map(|known| known.read_at.elapsed());
+        if let (Some(known), Some(age)) = (&known, age) {
+            let is_known = known.tenant.is_some();
+            if age < if is_known { FRESH } else { UNKNOWN } {
+                return Ok(known.tenant.clone());
+            }
+            if is_known && age < STALE {
+                if !known.is_reading.swap(true, Ordering::Relaxed) {
+                    let this = self.clone();
+                    self.runtime.spawn(async move { this.inner.read(digest).await });
+                }
+                return Ok(known.tenant.clone());
+            }
+        }
+        if key.is_none_or(|key| key.len() < SHORTEST_KEY) {
+            return Ok(None);
+        }
+        let this = self.clone();
+        let read = self.runtime.spawn(async move { this.inner.read(digest).await }).await;
+        match (read, known) {
+            (Ok(Ok(tenant)), _) => Ok(tenant),
+            (Ok(Err(StoreError::Unavailable { reason, .. })), Some(known))
+                if known.read_at.elapsed() < OUTAGE =>
+            {
+                tracing::warn!(reason, "a key could not be read anew");
+                Ok(known.tenant.clone())
+            }
+            (Ok(Err(error)), _) => Err(error.into()),
+            (Err(_), _) => Err(ApiError::internal()),
+        }
+    }
+
+    /// Forgets what a change concerns. Called after each write that succeeded.
+    pub(crate) fn forget(&self, change: &Change) {
+        self.inner.forget(change);
+    }
+
+    /// Reads what was spent in the scopes of a key, for the limiter.
+    pub(crate) async fn load(
+        &self,
+        tenant: &Tenant,
+        unloaded: Vec<Unloaded>,
+    ) -> Result<(), ApiError> {
+        let token = tenant.key.token.clone();
+        let this = self.clone();
+        let read = self.runtime.spawn(async move { this.inner.load(&token, &unloaded).await });
+        match read.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(ApiError::internal()),
+        }
+    }
+
+    /// Listens to changes made by others until the process ends.
+    pub(crate) async fn follow(self) {
+        let mut changes = match self.inner.store.changes().await {
+            Ok(Some(changes)) => changes,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::error!(%error, "changes made by others are seen late");
+                return;
+            }
+        };
+        while let Some(change) = changes.next().await {
+            self.inner.forget(&change);
+        }
+    }
+}
+
+impl Inner {
+    async fn read(&self, digest: Digest) -> Result<Option<Arc<Tenant>>, StoreError> {
+        let changes = self.changes.load(Ordering::SeqCst);
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        let token = KeyHash::from_digest(&digest);
+        let result = self.store.snapshot(&token, wall_clock()).await;
+        let snapshot = match result {
+            Ok(snapshot) => snapshot,
+            Err(error) => {
+                // The next use tries again.
+                if let Some(known) = self.known.get(&digest) {
+                    known.is_reading.store(false, Ordering::Relaxed);
+                }
+                return Err(error);
+            }
+        };
+        let tenant = snapshot.map(|snapshot| Arc::new(Tenant::from(snapshot)));
+        let known = Arc::new(Known {
+            tenant: tenant.clone(),
+            read_at: Instant::now(),
+            is_reading: AtomicBool::new(false),
+        });
+        self.known.insert(digest, known);
+        if self.changes.load(Ordering::SeqCst) != changes {
+            // It may have been read before the change.
+            self.known.remove(&digest);
+        }
+        Ok(tenant)
+    }
+
+    async fn load(&self, token: &KeyHash, unloaded: &[Unloaded]) -> Result<(), StoreError> {
+        let Some(snapshot) = self.store.snapshot(token, wall_clock()).await? else { return Ok(()) };
+        let tenant = Tenant::from(snapshot);
+        for it in unloaded {
+            let spent = tenant.spent(&it.scope, it.window_start_ms);
+            self.limiter.load(&it.scope, it.window_start_ms, spent.nanos());
+        }
+        Ok(())
+    }
+
+    fn forget(&self, change: &Change) {
+        self.changes.fetch_add(1, Ordering::SeqCst);
+        self.known.retain(|_, known| match &known.tenant {
+            Some(tenant) => !concerns(change, tenant),
+            // A new key may be what was looked for in vain.
+            None => !matches!(change, Change::Key(_) | Change::Everything),
+        });
+    }
+}
+
+fn concerns(change: &Change, snapshot: &KeySnapshot) -> bool {
+    let key = &snapshot.key;
+    match change {
+        Change::Everything => true,
+        Change::Key(token) => *token == key.token,
+        Change::Team(id) => key.team_id.as_ref() == Some(id),
+        Change::User(id) => key.user_id.as_ref() == Some(id),
+        Change::Organization(id) => {
+            let found = snapshot.organization.as_ref().map(|found| &found.organization_id);
+            found == Some(id)
+                || key.organization_id.as_ref() == Some(id)
+                || snapshot.organization_roles.iter().any(|(other, _)| other == id)
+        }
+    }
+}
+
+/// Finds out who is calling the data plane.
+pub(crate) async fn caller(gateway: &Gateway, head: &Parts) -> Result<Caller, ApiError> {
+    let map = &head.headers;
+    let key = headers::presented_key(map);
+    let presented = gateway.gate.look(key);
+    let found = gateway.tenants.find(&presented, key).await?;
+    let (host, origin) = (headers::host(&head.uri, map), headers::origin(map));
+    Ok(gateway.gate.identify(&presented, found, host, origin, wall_clock())?)
+}
+
+/// Finds out who is calling the management plane.
+pub(crate) async fn manager(gateway: &Gateway, head: &Parts) -> Result<Caller, ApiError> {
+    let key = headers::presented_key(&head.headers);
+    let presented = gateway.gate.look(key);
+    let found = gateway.tenants.find(&presented, key).await?;
+    Ok(gateway.gate.administer(&presented, found, wall_clock())?)
+}
