@@ -106,6 +106,22 @@ impl Ask {
         Facts { tags: &self.tags, stream: self.stream, input_tokens, max_output_tokens }
     }
 
+    /// Returns the letters of a text to be spoken: what vendors charge speech by.
+    pub(crate) fn spoken_characters(&self) -> Option<u64> {
+        #[derive(serde::Deserialize)]
+        struct Speech<'a> {
+            #[serde(borrow)]
+            input: std::borrow::Cow<'a, str>,
+        }
+        match &self.body {
+            AskBody::Json(request) if self.endpoint == Endpoint::AudioSpeech => {
+                let speech: Speech<'_> = serde_json::from_slice(request.body()).ok()?;
+                Some(speech.input.chars().count() as u64)
+            }
+            _ => None,
+        }
+    }
+
     /// Returns the canonical chat request.
     pub(crate) fn chat(&self) -> Result<&ChatRequest, Invalid> {
         if let Some(request) = self.chat.get() {

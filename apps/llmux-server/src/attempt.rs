@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use llmux_auth::tenants::UsageStatus;
 use llmux_router::{Decision, Left, Measured, NoRoute, Outcome, Pick, Request, Why};
-use llmux_types::Usage;
 
 use crate::catalog::{Deployment, Route};
+use crate::charge::{Charge, Charged, End, Produced};
 use crate::error::Failed;
 use crate::names::is_pattern;
 
@@ -24,7 +25,7 @@ pub(crate) struct Resolved {
     pub(crate) asked: String,
 }
 
-/// One call's place at a deployment. Dropped without a word it counts as cancelled.
+/// One call's place at a deployment, and its money. Dropped without a word it counts as cancelled.
 #[derive(Debug)]
 pub(crate) struct Attempt {
     route: Arc<Route>,
@@ -32,8 +33,13 @@ pub(crate) struct Attempt {
     pub(crate) deployment: Arc<Deployment>,
     pub(crate) index: usize,
     started: Instant,
-    /// From the start to the first output of a stream.
+    /// From the start to the first output.
     first_output: Option<Duration>,
+    /// From the moment on when the vendor gets to see the call.
+    charge: Option<Charge>,
+    /// The vendor's HTTP status.
+    status_code: Option<u16>,
+    produced: Produced,
 }
 
 impl Attempt {
@@ -42,7 +48,22 @@ impl Attempt {
         self.pick.as_ref().map(|pick| *pick.why())
     }
 
-    /// Takes note of a stream's first output.
+    /// Takes the money for the call that is now made.
+    pub(crate) fn begin(&mut self, charge: Charge) {
+        self.charge = Some(charge);
+    }
+
+    /// Takes note of the status that the vendor answered with.
+    pub(crate) const fn note_status(&mut self, status: http::StatusCode) {
+        self.status_code = Some(status.as_u16());
+    }
+
+    /// Takes note of what has come so far.
+    pub(crate) const fn note(&mut self, produced: Produced) {
+        self.produced = produced;
+    }
+
+    /// Takes note of the first output.
     pub(crate) fn note_output(&mut self) {
         if self.first_output.is_none() {
             self.first_output = Some(self.started.elapsed());
@@ -52,8 +73,8 @@ impl Attempt {
         }
     }
 
-    pub(crate) fn succeed(mut self, usage: Option<Usage>) {
-        let usage = usage.unwrap_or_default();
+    pub(crate) fn succeed(mut self) -> Charged {
+        let usage = self.produced.usage.unwrap_or_default();
         let sum =
             || Some(usage.prompt_tokens?.saturating_add(usage.completion_tokens.unwrap_or(0)));
         self.record(Outcome::Success(Measured {
@@ -62,18 +83,33 @@ impl Attempt {
             output_tokens: usage.completion_tokens,
             total_tokens: usage.total_tokens.or_else(sum),
         }));
+        self.settle(UsageStatus::Success, None)
     }
 
-    pub(crate) fn fail(mut self, failed: &Failed) {
+    pub(crate) fn fail(mut self, failed: &Failed) -> Charged {
         self.record(match failed.is_deadline() {
             true => Outcome::Cancelled,
             false => Outcome::Failure(failed.failure()),
         });
+        self.status_code = self.status_code.or_else(|| failed.status_code());
+        self.settle(UsageStatus::Failure, Some(failed.class.as_str()))
+    }
+
+    /// The client left.
+    pub(crate) fn cancel(mut self) -> Charged {
+        self.record(Outcome::Cancelled);
+        self.settle(UsageStatus::Cancelled, None)
     }
 
     /// Gives the place back unused.
     pub(crate) fn unsent(mut self) {
         self.record(Outcome::Unsent);
+    }
+
+    fn settle(&mut self, status: UsageStatus, error: Option<&'static str>) -> Charged {
+        let end =
+            End { status, status_code: self.status_code, error, first_output: self.first_output };
+        self.charge.take().map(|charge| charge.settle(&end, &self.produced)).unwrap_or_default()
     }
 
     fn record(&mut self, outcome: Outcome) {
@@ -87,6 +123,7 @@ impl Attempt {
 impl Drop for Attempt {
     fn drop(&mut self) {
         self.record(Outcome::Cancelled);
+        self.settle(UsageStatus::Cancelled, None);
     }
 }
 
@@ -130,6 +167,9 @@ impl Resolved {
                     index,
                     started: now,
                     first_output: None,
+                    charge: None,
+                    status_code: None,
+                    produced: Produced::default(),
                 });
             }
             // The last place went to another worker since we looked.

@@ -12,11 +12,12 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use llmux_auth::Admitted;
-use llmux_providers::{ClientStream, StreamFailure};
+use llmux_providers::{ClientStream, StreamFailure, Summary};
 use llmux_types::FailureClass;
 use tokio::time::{Instant, Sleep};
 
 use crate::attempt::Attempt;
+use crate::charge::Produced;
 use crate::error::Failed;
 use crate::exchange::{Exchange, Outcome};
 use crate::stalled;
@@ -53,13 +54,14 @@ impl Body {
 impl Drop for Body {
     /// The client may have left in the middle: what the vendor said until then belongs into the record.
     fn drop(&mut self) {
-        if let Reply::Events(events) = &self.reply
-            && events.attempt.is_some()
-        {
-            self.exchange.note(events.stream.summary());
+        let exchange = &mut self.exchange;
+        match &mut self.reply {
+            Reply::Whole(_) => {}
+            Reply::Events(events) => events.abandon(exchange),
+            Reply::Bytes(through) => through.abandon(exchange),
         }
         if let Some(admitted) = self.admitted.take() {
-            admitted.finish(std::time::Instant::now());
+            admitted.finish(exchange.tokens(), std::time::Instant::now());
         }
     }
 }
@@ -179,10 +181,16 @@ impl Events {
         let opened = tokio::time::timeout_at(hold.min(times.first_output), events.read_opening());
         match opened.await {
             Ok(Ok(())) => {}
-            Ok(Err(failure)) => return Err((attempt, failure.into())),
+            Ok(Err(failure)) => {
+                attempt.note(events.produced(&events.stream.summary()));
+                return Err((attempt, failure.into()));
+            }
             // From here on comments keep the client waiting.
             Err(_) if hold < times.first_output => {}
-            Err(_) => return Err((attempt, times.overdue(Instant::now()))),
+            Err(_) => {
+                attempt.note(events.produced(&events.stream.summary()));
+                return Err((attempt, times.overdue(Instant::now())));
+            }
         }
         if events.stream.progress().output {
             attempt.note_output();
@@ -296,11 +304,31 @@ impl Events {
         if let Some(upstream) = self.upstream.take() {
             upstream.drain();
         }
-        exchange.note(self.stream.summary());
         exchange.line.outcome = Outcome::Ok;
-        if let Some(attempt) = self.attempt.take() {
-            attempt.succeed(exchange.usage());
+        if let Some(attempt) = self.settled(exchange) {
+            exchange.note_charged(attempt.succeed());
         }
+    }
+
+    /// The client is gone.
+    fn abandon(&mut self, exchange: &mut Exchange) {
+        self.upstream = None;
+        if let Some(attempt) = self.settled(exchange) {
+            exchange.note_charged(attempt.cancel());
+        }
+    }
+
+    /// Ends the attempt's part in the stream: returns it with all that came of it.
+    fn settled(&mut self, exchange: &mut Exchange) -> Option<Attempt> {
+        let mut attempt = self.attempt.take()?;
+        let summary = self.stream.summary();
+        attempt.note(self.produced(&summary));
+        exchange.note(summary);
+        Some(attempt)
+    }
+
+    fn produced(&self, summary: &Summary) -> Produced {
+        Produced { usage: summary.usage, bytes: self.stream.progress().produced }
     }
 
     fn fail_stream(&mut self, failure: StreamFailure, exchange: &mut Exchange) {
@@ -323,9 +351,8 @@ impl Events {
     fn end_failed(&mut self, failed: Failed, exchange: &mut Exchange) {
         // Dropping what is left of it cancels the call at the vendor.
         self.upstream = None;
-        exchange.note(self.stream.summary());
-        if let Some(attempt) = self.attempt.take() {
-            attempt.fail(&failed);
+        if let Some(attempt) = self.settled(exchange) {
+            exchange.note_charged(attempt.fail(&failed));
         }
         exchange.note_error(&failed.in_stream());
     }
@@ -405,14 +432,21 @@ impl Through {
     fn succeed(&mut self, exchange: &mut Exchange) {
         exchange.line.outcome = Outcome::Ok;
         if let Some(attempt) = self.attempt.take() {
-            attempt.succeed(None);
+            exchange.note_charged(attempt.succeed());
+        }
+    }
+
+    /// The client is gone.
+    fn abandon(&mut self, exchange: &mut Exchange) {
+        if let Some(attempt) = self.attempt.take() {
+            exchange.note_charged(attempt.cancel());
         }
     }
 
     fn fail(&mut self, failed: &Failed, exchange: &mut Exchange) {
         exchange.line.outcome = Outcome::Error;
         if let Some(attempt) = self.attempt.take() {
-            attempt.fail(failed);
+            exchange.note_charged(attempt.fail(failed));
         }
     }
 }

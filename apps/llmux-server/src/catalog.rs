@@ -1,7 +1,7 @@
 //! The models that clients may ask for, and the deployments behind them.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -66,6 +66,8 @@ pub(crate) struct Deployment {
     prices: Option<Arc<Prices>>,
     /// Of a whole call; of a stream until its first output.
     pub(crate) timeout: Duration,
+    /// Whether the log says that its calls cost nothing for want of a price.
+    told_unpriced: AtomicBool,
 }
 
 impl Deployment {
@@ -87,6 +89,18 @@ impl Deployment {
             let prices = known.map(|known| known.prices).unwrap_or_default();
             Arc::new(prices.with_own(self.own_prices.0, self.own_prices.1))
         })
+    }
+
+    /// Tells the operator once that calls cost nothing because the price is not known.
+    pub(crate) fn tell_unpriced(&self, upstream_model: &str) {
+        if !self.told_unpriced.swap(true, Ordering::Relaxed) {
+            let deployment = self.id.as_str();
+            tracing::warn!(
+                deployment,
+                upstream_model,
+                "the price is not known: calls count as free"
+            );
+        }
     }
 
     /// Returns where a call for the model `upstream_model` goes.
@@ -405,6 +419,7 @@ fn deployment(
         own_prices: (model.input_price, model.output_price),
         prices: None,
         timeout: model.timeout,
+        told_unpriced: AtomicBool::new(false),
     }
 }
 

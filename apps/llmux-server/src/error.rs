@@ -431,6 +431,11 @@ impl Failed {
         Self { rejection: Some(rejection), retry_after, ..failed }
     }
 
+    /// Returns the vendor's HTTP status, if it refused the call with one.
+    pub(crate) fn status_code(&self) -> Option<u16> {
+        self.rejection.as_ref().map(|rejection| rejection.status)
+    }
+
     /// Says what the router needs to know of it.
     pub(crate) const fn failure(&self) -> Failure {
         Failure { class: self.class, retry_after: self.retry_after }

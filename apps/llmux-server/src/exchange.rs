@@ -8,9 +8,10 @@ use llmux_auth::Caller;
 use llmux_auth::limits::Standing;
 use llmux_providers::Summary;
 use llmux_router::Why;
-use llmux_types::{Money, Prices, Usage};
+use llmux_types::{Money, Usage};
 use serde::{Serialize, Serializer};
 
+use crate::charge::Charged;
 use crate::config::LogFormat;
 use crate::gateway::Gateway;
 use crate::timed_io::BusyGuard;
@@ -61,9 +62,12 @@ pub(crate) struct AccessLine {
     pub(crate) error: Option<String>,
     #[serde(flatten)]
     usage: Option<Usage>,
-    /// What the provider charges, in US dollars; absent where a price is not known.
+    /// What the provider charges for the last attempt, in US dollars; absent where a price is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cost: Option<Money>,
+    /// Who has spent a soft budget.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) soft_budget: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     finish_reason: Option<String>,
     /// From the request's arrival to the first output, in milliseconds.
@@ -103,10 +107,8 @@ pub(crate) struct Exchange {
     pub(crate) started: Instant,
     /// What is left of the caller's limits.
     pub(crate) standing: Standing,
-    /// Whether a scope has spent its soft budget.
-    pub(crate) is_over_soft_budget: bool,
-    /// What the call costs that is being made.
-    pub(crate) prices: Option<Arc<Prices>>,
+    /// What all attempts so far used.
+    tokens: u64,
     /// Time spent waiting for others before the answer began: the client's body, vendors, the wait between attempts.
     pub(crate) waited: Duration,
     logged: bool,
@@ -144,6 +146,7 @@ impl Exchange {
             error: None,
             usage: None,
             cost: None,
+            soft_budget: None,
             finish_reason: None,
             ttft_ms: None,
             duration_ms: 0.0,
@@ -156,8 +159,7 @@ impl Exchange {
             line,
             started: Instant::now(),
             standing: Standing::default(),
-            is_over_soft_budget: false,
-            prices: None,
+            tokens: 0,
             waited: Duration::ZERO,
             logged: true,
             _busy: busy,
@@ -172,16 +174,18 @@ impl Exchange {
     /// Takes note of what the vendor said beside the answer.
     pub(crate) fn note(&mut self, summary: Summary) {
         self.line.usage = summary.usage;
-        self.line.cost = self.prices.as_ref().zip(summary.usage).and_then(|(prices, usage)| {
-            let cost = llmux_types::cost(prices, &usage);
-            (!cost.unpriced.any()).then_some(cost.total)
-        });
         self.line.finish_reason = summary.finish_reason;
     }
 
-    /// Returns the tokens of the answer, if the vendor said.
-    pub(crate) const fn usage(&self) -> Option<Usage> {
-        self.line.usage
+    /// Takes note of what an attempt used and cost.
+    pub(crate) const fn note_charged(&mut self, charged: Charged) {
+        self.line.cost = charged.cost;
+        self.tokens = self.tokens.saturating_add(charged.tokens);
+    }
+
+    /// Returns the tokens that all attempts used.
+    pub(crate) const fn tokens(&self) -> u64 {
+        self.tokens
     }
 
     /// Takes note of the first output.

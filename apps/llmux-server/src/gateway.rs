@@ -1,14 +1,16 @@
 //! What all workers share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use llmux_auth::Gate;
+use llmux_auth::tenants::UnixMillis;
 
 use crate::catalog::Catalog;
 use crate::config::Settings;
 use crate::log::Log;
+use crate::spool::Spool;
 use crate::tenants::Tenants;
 use crate::upstream::Upstream;
 
@@ -18,6 +20,8 @@ pub(crate) struct Gateway {
     pub(crate) catalog: Catalog,
     pub(crate) gate: Gate,
     pub(crate) tenants: Tenants,
+    pub(crate) spool: Arc<Spool>,
+    ids: RecordIds,
     pub(crate) log: Log,
     /// Start of the process in Unix seconds: `created` of all models.
     pub(crate) started: u64,
@@ -31,6 +35,7 @@ impl Gateway {
         catalog: Catalog,
         gate: Gate,
         tenants: Tenants,
+        spool: Arc<Spool>,
         log: Log,
     ) -> Arc<Self> {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -39,11 +44,18 @@ impl Gateway {
             catalog,
             gate,
             tenants,
+            spool,
+            ids: RecordIds::new(),
             log,
             started,
             draining: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
         })
+    }
+
+    /// Makes the id of a usage record.
+    pub(crate) fn record_id(&self, now: UnixMillis) -> String {
+        self.ids.next(now)
     }
 
     /// Stops taking new calls; those in flight go on.
@@ -66,6 +78,31 @@ impl Gateway {
     /// Returns the requests whose answers are not complete.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::SeqCst)
+    }
+}
+
+/// Makes ids of usage records. They are ours, never a client's: what has a known id counts for nothing.
+#[derive(Debug)]
+struct RecordIds {
+    /// Drawn at the start of the process.
+    process: u64,
+    count: AtomicU64,
+}
+
+impl RecordIds {
+    fn new() -> Self {
+        let mut bytes = [0; 8];
+        // Without the system's randomness the time must do: two processes do not start in one nanosecond.
+        let time = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let drawn = getrandom::fill(&mut bytes).map(|()| u64::from_le_bytes(bytes));
+        let process = drawn.unwrap_or_else(|_| time() as u64);
+        Self { process, count: AtomicU64::new(0) }
+    }
+
+    /// Begins with the time, so that records lie in the database in the order in which they are made.
+    fn next(&self, now: UnixMillis) -> String {
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        format!("{:012x}-{:016x}-{count:x}", now.0, self.process)
     }
 }
 

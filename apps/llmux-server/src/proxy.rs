@@ -1,5 +1,6 @@
 //! A data-plane request, from the client's bytes to the answer.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -9,6 +10,8 @@ use http::header::{
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use llmux_auth::limits::MoneyRefused;
+use llmux_auth::tenants::{UnixMillis, UsageRecord, UsageStatus};
 use llmux_auth::{self as auth, Admitted, Caller, Refused};
 use llmux_providers::openai::{self, AnswerHead, Rejection, Relay, Translation};
 use llmux_providers::{
@@ -16,13 +19,14 @@ use llmux_providers::{
     Outgoing, Summary, anthropic,
 };
 use llmux_router::{FallbackKind, Left, NoRoute, Step};
-use llmux_types::FailureClass;
+use llmux_types::{FailureClass, Money};
 use tokio::time::Instant;
 
 use crate::ask::Ask;
 use crate::attempt::{Attempt, Facts, Resolved};
 use crate::body::{Events, Reply, StreamTimes, Through};
 use crate::catalog::Deployment;
+use crate::charge::{Charge, Produced, call_type};
 use crate::collect::{CollectError, collect, read_body};
 use crate::config::{Budget, IncludeUsage};
 use crate::error::{ApiError, Failed};
@@ -54,6 +58,9 @@ pub(crate) async fn call(
     if gateway.is_draining() {
         return Err(ApiError::shutting_down());
     }
+    if gateway.spool.refuses() {
+        return Err(ApiError::spool_full());
+    }
 
     let limit = gateway.settings.server.max_body_bytes;
     let body = read_body(gateway, &head.headers, body, limit, exchange).await?;
@@ -65,7 +72,7 @@ pub(crate) async fn call(
     match answered {
         Ok(response) => Ok((response, Some(admitted))),
         Err(error) => {
-            admitted.finish(std::time::Instant::now());
+            admitted.finish(exchange.tokens(), std::time::Instant::now());
             Err(error)
         }
     }
@@ -218,8 +225,8 @@ impl<'a> Call<'a> {
 
     /// Tries deployments until one answers or the retry policy gives up.
     async fn answer(mut self, exchange: &mut Exchange) -> Result<Response<Reply>, ApiError> {
-        // What a vendor could not be told: the answer, if no other is left.
-        let mut unsaid: Option<Unsaid> = None;
+        // Why a vendor could not be asked: the answer, if no other is left.
+        let mut unsaid: Option<ApiError> = None;
         // The failure that the client is told if no attempt ends better.
         let mut worst: Option<Failed> = None;
         loop {
@@ -229,23 +236,31 @@ impl<'a> Call<'a> {
                     attempt
                 }
                 (Err(_), Some(failed)) => return Err(self.give_up(failed)),
-                (Err(error), None) => return Err(unsaid.map_or(error, ApiError::from)),
+                (Err(error), None) => return Err(unsaid.unwrap_or(error)),
             };
-            let prepared = match self.prepare(&attempt.deployment) {
-                Ok(prepared) => prepared,
-                Err(other) => {
+            let ready = match self.prepare(&attempt.deployment) {
+                Ok(prepared) => self.charge(&attempt, prepared, exchange).await,
+                Err(Unsaid::Invalid(invalid)) => {
+                    attempt.unsent();
+                    return Err(invalid.into());
+                }
+                Err(other) => Err(other.into()),
+            };
+            let (prepared, charge) = match ready {
+                Ok(ready) => ready,
+                Err(error) => {
                     self.resolved.unable.push(attempt.index);
                     attempt.unsent();
-                    if matches!(other, Unsaid::Invalid(_)) {
-                        return Err(other.into());
-                    }
-                    unsaid = Some(other);
+                    unsaid = Some(error);
                     if let Some(failed) = worst.take() {
                         worst = Some(self.go_on(failed, exchange).await?);
                     }
                     continue;
                 }
             };
+            let mut attempt = attempt;
+            attempt.begin(charge);
+            self.admitted.note_sent();
             exchange.line.attempts += 1;
             exchange.line.deployment = Some(attempt.deployment.id.clone());
             exchange.line.provider = Some(attempt.deployment.provider.name.clone());
@@ -271,7 +286,7 @@ impl<'a> Call<'a> {
             if refused {
                 self.resolved.unable.push(attempt.index);
             }
-            attempt.fail(&failed);
+            exchange.note_charged(attempt.fail(&failed));
             let failed = self.go_on(failed, exchange).await;
             // One refusal says nothing where another deployment failed for a while only.
             worst = match (failed, worst) {
@@ -334,7 +349,14 @@ impl<'a> Call<'a> {
             self.visited.push(self.ask.model.clone());
             self.visited.extend(self.resolved.names().map(str::to_owned));
         }
-        next_model(&self.worker.gateway, self.ask.endpoint, kind, &self.visited)
+        loop {
+            let gateway = &self.worker.gateway;
+            let next = next_model(gateway, self.ask.endpoint, kind, &self.visited)?;
+            if self.admitted.may_use(&next.route.name, &next.name) {
+                return Some(next);
+            }
+            self.visited.extend(next.names().map(str::to_owned));
+        }
     }
 
     fn go_on_with(&mut self, next: Resolved) {
@@ -409,7 +431,9 @@ impl<'a> Call<'a> {
         started: Instant,
         exchange: &mut Exchange,
     ) -> Result<Response<Reply>, (Attempt, Failed)> {
-        let deployment = &attempt.deployment;
+        let mut attempt = attempt;
+        let deployment = Arc::clone(&attempt.deployment);
+        let deployment = &*deployment;
         let until = started + deployment.timeout;
         let until = self.ask.deadline.map_or(until, |deadline| deadline.min(until));
         // A client that does not wait says nothing about the deployment.
@@ -423,6 +447,7 @@ impl<'a> Call<'a> {
         };
 
         let (head, body) = response.into_parts();
+        attempt.note_status(head.status);
         let vendor = headers::from_vendor(&head.headers);
         let content_type = head.headers.get(CONTENT_TYPE).cloned();
         let mut answer = Answer { status: head.status, content_type, headers: vendor };
@@ -455,13 +480,13 @@ impl<'a> Call<'a> {
             return Ok(answer.respond(Reply::Events(events)));
         }
         if endpoint.answers_json() || answer.is("json") {
-            return match self.whole(body, &prepared, until, exchange).await {
+            return match self.whole(body, &prepared, until, &mut attempt, exchange).await {
                 Err(failed) if by_client && failed.class == FailureClass::Timeout => {
                     Err((attempt, Failed::deadline()))
                 }
                 Ok(bytes) => {
                     exchange.note_output();
-                    attempt.succeed(exchange.usage());
+                    exchange.note_charged(attempt.succeed());
                     answer.content_type.get_or_insert(HeaderValue::from_static("application/json"));
                     Ok(answer.respond(Reply::Whole(bytes)))
                 }
@@ -484,6 +509,102 @@ impl<'a> Call<'a> {
             return Err(Box::new(Failed::new(FailureClass::Malformed, message)));
         }
         Ok(())
+    }
+
+    /// Reserves the money for a call, and begins its record.
+    ///
+    /// # Errors
+    /// The client's answer, if nothing else is left: the price is unknown and must not be, or a budget does not have it.
+    async fn charge(
+        &self,
+        attempt: &Attempt,
+        prepared: Prepared,
+        exchange: &mut Exchange,
+    ) -> Result<(Prepared, Charge), ApiError> {
+        let gateway = &self.worker.gateway;
+        let (deployment, settings) = (&*attempt.deployment, &gateway.settings);
+        let prices = deployment.prices(&settings.prices, &prepared.model);
+        let (endpoint, facts) = (self.ask.endpoint, &self.facts);
+        // Counting tokens is free.
+        let is_free = endpoint == Endpoint::CountTokens;
+        let input = if is_free { 0 } else { facts.input_tokens };
+        let output = match expected_output(&settings.budget, facts, deployment, &prepared.model) {
+            Ok(output) => output,
+            Err(error) if self.admitted.caller().tenant().is_some() => return Err(error),
+            Err(_) => settings.budget.assumed_output_tokens,
+        };
+        let expected = llmux_types::estimate(&prices, input, output);
+        if expected.unpriced.any() {
+            if settings.budget.block_unpriced {
+                return Err(ApiError::price_unknown(&self.ask.model));
+            }
+            deployment.tell_unpriced(&prepared.model);
+        }
+
+        let model = self.resolved.counted_as();
+        let reserve = |now| self.admitted.reserve_money(model, expected.total.nanos(), now);
+        let mut money = reserve(tenants::wall_clock());
+        if let (Err(MoneyRefused::Unknown(unloaded)), Some(tenant)) =
+            (&money, self.admitted.caller().tenant())
+        {
+            gateway.tenants.load(tenant, unloaded.clone()).await?;
+            money = reserve(tenants::wall_clock());
+        }
+        let money = money.map_err(|refused| match refused {
+            MoneyRefused::Exceeded(exceeded) => ApiError::from(exceeded),
+            MoneyRefused::Unknown(_) => ApiError::spend_unknown(),
+        })?;
+        if let Some(scope) = money.soft_exceeded() {
+            exchange.line.soft_budget = Some(scope.to_string());
+        }
+        let record = self.record(attempt, &prepared, UnixMillis(money.at_ms()), exchange);
+        let size = (input, self.ask.spoken_characters());
+        Ok((prepared, Charge::new(&gateway.spool, money, prices, endpoint, size, record)))
+    }
+
+    /// Begins the record of a call.
+    fn record(
+        &self,
+        attempt: &Attempt,
+        prepared: &Prepared,
+        start_time: UnixMillis,
+        exchange: &Exchange,
+    ) -> UsageRecord {
+        let tenant = self.admitted.caller().tenant();
+        let key = tenant.map(|tenant| &tenant.key);
+        let organization = tenant.and_then(|tenant| tenant.organization.as_ref());
+        UsageRecord {
+            id: self.worker.gateway.record_id(start_time),
+            request_id: exchange.line.request_id.to_str().unwrap_or_default().to_owned(),
+            start_time,
+            end_time: start_time,
+            token_id: key.map(|key| key.token_id.clone()),
+            team_id: key.and_then(|key| key.team_id.clone()),
+            user_id: key.and_then(|key| key.user_id.clone()),
+            organization_id: organization.map(|found| found.organization_id.clone()),
+            end_user: None,
+            model: self.resolved.counted_as().to_owned(),
+            upstream_model: Some(prepared.model.clone()),
+            deployment_id: Some(attempt.deployment.id.clone()),
+            provider: Some(attempt.deployment.provider.name.clone()),
+            call_type: call_type(self.ask.endpoint).to_owned(),
+            attempt: exchange.line.attempts + 1,
+            status: UsageStatus::Cancelled,
+            status_code: None,
+            error_code: None,
+            cache_hit: false,
+            stream: self.ask.stream,
+            prompt_tokens: 0,
+            completion_tokens: 0,
+            total_tokens: 0,
+            cached_tokens: 0,
+            cache_write_tokens: 0,
+            reasoning_tokens: 0,
+            spend: Money::ZERO,
+            time_to_first_token_ms: None,
+            request_tags: bounded(self.facts.tags),
+            metadata: serde_json::Map::new(),
+        }
     }
 
     /// Says the request in the vendor's words.
@@ -537,8 +658,6 @@ impl<'a> Call<'a> {
         let unusable = |_| Failed::new(FailureClass::Connect, "The provider's URL is unusable.");
         let uri: http::Uri = outgoing.url.parse().map_err(unusable)?;
         exchange.line.upstream_model = Some(prepared.model.clone());
-        let table = &self.worker.gateway.settings.prices;
-        exchange.prices = Some(deployment.prices(table, &prepared.model));
         let request_id = &exchange.line.request_id;
         let headers =
             headers::to_vendor(&self.ask.headers, provider, &outgoing.headers, request_id);
@@ -588,6 +707,7 @@ impl<'a> Call<'a> {
         mut body: UpstreamBody,
         prepared: &Prepared,
         until: Instant,
+        attempt: &mut Attempt,
         exchange: &mut Exchange,
     ) -> Result<Bytes, Failed> {
         let read = tokio::time::timeout_at(until, collect(&mut body, MAX_REPLY_BYTES)).await;
@@ -633,9 +753,21 @@ impl<'a> Call<'a> {
                 (reply.with_model(&self.ask.model), reply.summary().clone())
             }
         };
+        attempt.note(Produced { usage: summary.usage, bytes: bytes.len() as u64 });
         exchange.note(summary);
         Ok(bytes)
     }
+}
+
+/// Returns as many tags as a record has room for: they are the client's own words.
+fn bounded(tags: &[String]) -> Vec<String> {
+    const BYTES: usize = 4096;
+    let mut room = BYTES;
+    let mut fits = |tag: &&String| {
+        room = room.saturating_sub(tag.len() + 1);
+        room > 0
+    };
+    tags.iter().take_while(|tag| fits(tag)).cloned().collect()
 }
 
 /// How a client's endpoint reaches a vendor.

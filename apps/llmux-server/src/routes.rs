@@ -217,7 +217,7 @@ fn add_headers(response: &mut Response<Reply>, exchange: &Exchange) {
             map.insert(HeaderName::from_static(name), value);
         }
     };
-    if exchange.is_over_soft_budget {
+    if line.soft_budget.is_some() {
         set("x-llmux-soft-budget", "exceeded");
     }
     if line.attempts == 0 {

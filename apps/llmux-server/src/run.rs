@@ -21,8 +21,10 @@ use crate::config::{Settings, Tls};
 use crate::error::chain;
 use crate::gateway::{Gateway, Worker};
 use crate::log::Log;
+use crate::recorder::{RecordError, Recorder, housekeeping};
 use crate::routes::Port;
 use crate::serve::{Phase, Server, check_free, listen};
+use crate::spool::Spool;
 use crate::tenants::{self, Tenants};
 use crate::timed_io::Busy;
 use crate::upstream::{Upstream, tls_client_config};
@@ -40,6 +42,8 @@ pub(crate) enum RunError {
     Data { path: String, source: io::Error },
     #[error("{}", chain(.0))]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Record(#[from] RecordError),
     #[error("{0}")]
     Io(#[from] io::Error),
 }
@@ -48,7 +52,11 @@ impl RunError {
     /// Returns the exit code that the command line promises.
     pub(crate) const fn exit_code(&self) -> u8 {
         match self {
-            Self::Configuration(_) | Self::Data { .. } | Self::Store(_) | Self::Io(_) => 1,
+            Self::Configuration(_)
+            | Self::Data { .. }
+            | Self::Store(_)
+            | Self::Record(_)
+            | Self::Io(_) => 1,
             Self::Bind { .. } | Self::DataInUse { .. } => 3,
         }
     }
@@ -88,6 +96,16 @@ pub(crate) fn run(
     let store = control.block_on(tenants::open(&settings.database))?;
     let tenants = Tenants::new(store, control.handle().clone());
     control.spawn(tenants.clone().follow());
+    let spool = Arc::new(Spool::open(&settings.data_dir.join("spool"), settings.spool)?);
+    let mut recorder = Recorder::new(Arc::clone(&spool), tenants.clone());
+    // What an earlier process left behind must be in the database before anybody asks what was spent.
+    let replayed = control.block_on(recorder.drain())?;
+    if replayed > 0 {
+        tracing::info!(records = replayed, "usage records of an earlier start are written");
+    }
+    let (stop_recording, stop) = watch::channel(false);
+    let recording = control.spawn(recorder.run(stop, settings.server.shutdown_grace));
+    control.spawn(housekeeping(tenants.clone(), settings.retention));
     let catalog =
         Catalog::new(&settings).map_err(|error| RunError::Configuration(error.to_string()))?;
     let gate = Gate::new(&master_key, plane);
@@ -106,7 +124,7 @@ pub(crate) fn run(
     }
 
     let grace = settings.server.shutdown_grace;
-    let gateway = Gateway::new(settings, catalog, gate, tenants, log.clone());
+    let gateway = Gateway::new(settings, catalog, gate, tenants, spool, log.clone());
     let (phase, told) = watch::channel(Phase::Running);
     let connections = Busy::default();
     let tls = tls_client_config();
@@ -142,6 +160,10 @@ pub(crate) fn run(
         if worker.join().is_err() {
             tracing::error!("a worker thread panicked");
         }
+    }
+    stop_recording.send_replace(true);
+    if control.block_on(recording).is_err() {
+        tracing::error!("the recording of usage panicked");
     }
     tracing::info!("stopped");
     log.flush();

@@ -12,10 +12,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use http::request::Parts;
 use llmux_auth::limits::{Limiter, Unloaded};
 use llmux_auth::store::{Change, KeySnapshot, Store, StoreError};
-use llmux_auth::tenants::{KeyHash, UnixMillis};
+use llmux_auth::tenants::{KeyHash, UnixMillis, UsageRecord};
 use llmux_auth::{Caller, Presented, Tenant};
 use quick_cache::sync::Cache;
 use tokio::runtime::Handle;
+use tokio::sync::Mutex;
 
 use crate::config::Database;
 use crate::error::ApiError;
@@ -67,8 +68,11 @@ struct Inner {
     known: Cache<Digest, Arc<Known>>,
     /// Counts changes: what was read before one is not kept after it.
     changes: AtomicU64,
-    /// Reads of keys, for tests and metrics.
+    /// Reads of keys.
     reads: AtomicU64,
+    /// Held while records are written and while spend is read: a record is in both the database's sum and the limiter's
+    /// account of what is recorded, or in neither.
+    recording: Mutex<()>,
 }
 
 /// See the [module](self).
@@ -94,6 +98,7 @@ impl Tenants {
             known: Cache::new(CAPACITY),
             changes: AtomicU64::new(0),
             reads: AtomicU64::new(0),
+            recording: Mutex::new(()),
         });
         Self { inner, runtime }
     }
@@ -174,6 +179,19 @@ impl Tenants {
         }
     }
 
+    /// Writes usage records down.
+    ///
+    /// # Errors
+    /// The database's. Nothing is written then.
+    pub(crate) async fn commit(&self, records: &[UsageRecord]) -> Result<(), StoreError> {
+        let _recording = self.inner.recording.lock().await;
+        self.inner.store.append_usage(records).await?;
+        for record in records {
+            self.inner.limiter.recorded_usage(record);
+        }
+        Ok(())
+    }
+
     /// Listens to changes made by others until the process ends.
     pub(crate) async fn follow(self) {
         let mut changes = match self.inner.store.changes().await {
@@ -221,6 +239,7 @@ impl Inner {
     }
 
     async fn load(&self, token: &KeyHash, unloaded: &[Unloaded]) -> Result<(), StoreError> {
+        let _recording = self.recording.lock().await;
         let Some(snapshot) = self.store.snapshot(token, wall_clock()).await? else { return Ok(()) };
         let tenant = Tenant::from(snapshot);
         for it in unloaded {

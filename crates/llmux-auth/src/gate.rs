@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use llmux_types::Secret;
@@ -114,11 +114,10 @@ pub struct Request<'a> {
 pub struct Admitted {
     caller: Caller,
     limiter: Arc<Limiter>,
+    defaults: DefaultLimits,
     reservation: Reservation,
     /// Whether an upstream has seen the request.
     sent: AtomicBool,
-    /// The tokens that its attempts used.
-    used: AtomicU64,
 }
 
 impl Admitted {
@@ -137,16 +136,24 @@ impl Admitted {
         self.caller.tenant().is_none_or(|tenant| tenant.may_use(configured, requested))
     }
 
-    /// Reserves what one attempt may cost, in nano-dollars.
+    /// Reserves what one attempt may cost, in nano-dollars, in the budgets that a call of `model` counts in. It need not
+    /// be the model that the request was admitted for.
     ///
     /// # Errors
     /// Those of [`Limiter::reserve_money`].
     pub fn reserve_money(
         &self,
+        model: &str,
         nanos: i64,
         now: UnixMillis,
     ) -> Result<MoneyReservation, MoneyRefused> {
-        self.limiter.reserve_money(self.reservation.scopes(), nanos, now.0)
+        match self.caller.tenant() {
+            None => self.limiter.reserve_money(self.reservation.scopes(), nanos, now.0),
+            Some(tenant) => {
+                let scopes = tenant.scopes(&self.limiter, &self.defaults, model);
+                self.limiter.reserve_money(&scopes, nanos, now.0)
+            }
+        }
     }
 
     /// Takes note that an upstream gets to see the request.
@@ -154,16 +161,11 @@ impl Admitted {
         self.sent.store(true, Ordering::Relaxed);
     }
 
-    /// Takes note of the tokens that one attempt used.
-    pub fn note_used(&self, tokens: u64) {
-        self.used.fetch_add(tokens, Ordering::Relaxed);
-    }
-
-    /// Ends the request: corrects its tokens, or takes it back whole if no upstream saw it. Dropped without this, it
-    /// counts as it was estimated.
-    pub fn finish(self, now: Instant) {
+    /// Ends the request, whose attempts used `tokens`: corrects what was estimated, or takes it back whole if no upstream
+    /// saw it. Dropped without this, it counts as it was estimated.
+    pub fn finish(self, tokens: u64, now: Instant) {
         if self.sent.load(Ordering::Relaxed) {
-            self.reservation.settle_tokens(self.used.load(Ordering::Relaxed), now);
+            self.reservation.settle_tokens(tokens, now);
         } else {
             self.reservation.refund();
         }
@@ -267,9 +269,9 @@ impl Gate {
         Ok(Admitted {
             caller: caller.clone(),
             limiter: Arc::clone(limiter),
+            defaults: *defaults,
             reservation,
             sent: AtomicBool::new(false),
-            used: AtomicU64::new(0),
         })
     }
 }

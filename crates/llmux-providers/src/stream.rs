@@ -14,6 +14,8 @@ pub struct Progress {
     pub output: bool,
     /// The vendor said that this is the end; nothing after it matters.
     pub ended: bool,
+    /// About how many bytes of text, reasoning and arguments have come: what a stream that is cut off is charged by.
+    pub produced: u64,
 }
 
 /// What an answer said, beside its content.

@@ -68,13 +68,6 @@ impl Check<'_> {
             self.problem(path, "must be longer than 0");
         }
     }
-
-    pub(super) fn unavailable(&mut self, path: &str, feature: &str) {
-        self.problem(
-            path,
-            format!("{feature} are not available in this version; leave the key out"),
-        );
-    }
 }
 
 /// Checks the merged configuration. Problems of the walk are told together with those found here.

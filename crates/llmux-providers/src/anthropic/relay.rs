@@ -104,6 +104,9 @@ impl Relay {
     }
 }
 
+/// The bytes of JSON around the text of a fragment: `{"type":"text_delta","text":""}`.
+const TEXT_FRAME: usize = 31;
+
 impl Events {
     fn note_usage(&mut self, usage: Option<WireUsage>) {
         if let Some(usage) = usage {
@@ -148,11 +151,15 @@ impl Events {
             "message_stop" => {
                 out.put_slice(frame.raw);
                 frame.write_missing_lf(out);
-                self.progress = Progress { output: true, ended: true };
+                self.progress = Progress { output: true, ended: true, ..self.progress };
                 return Ok(());
             }
             "ping" | "content_block_start" => {}
-            _ => self.progress.output = true,
+            _ => {
+                self.progress.output = true;
+                let delta = event.delta.map_or(0, |raw| raw.get().len());
+                self.progress.produced += delta.saturating_sub(TEXT_FRAME) as u64;
+            }
         }
         out.put_slice(frame.raw);
         Ok(())

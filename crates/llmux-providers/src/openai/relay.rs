@@ -19,6 +19,11 @@ pub struct Relay {
     events: Events,
 }
 
+/// The bytes of JSON around the text of a fragment: `{"content":""}`.
+const DELTA_FRAME: usize = 14;
+/// The bytes of JSON around the text of a fragment of the responses API: type, ids and numbers.
+const RESPONSES_FRAME: usize = 150;
+
 #[derive(Debug)]
 struct Events {
     endpoint: Endpoint,
@@ -170,7 +175,8 @@ impl Events {
             if self.has_done_marker() {
                 frame.write_missing_lf(out);
             }
-            self.progress = Progress { output: true, ended: self.has_done_marker() };
+            self.progress =
+                Progress { output: true, ended: self.has_done_marker(), ..self.progress };
             return Ok(());
         }
         let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) else {
@@ -259,6 +265,12 @@ impl Events {
                 self.progress.output =
                     [choice.delta, choice.text].into_iter().flatten().any(has_output);
             }
+            if self.progress.output {
+                let delta =
+                    choice.delta.map_or(0, |raw| raw.get().len().saturating_sub(DELTA_FRAME));
+                let text = choice.text.map_or(0, |raw| raw.get().len().saturating_sub(2));
+                self.progress.produced += (delta + text) as u64;
+            }
         }
         choices.is_empty()
     }
@@ -298,6 +310,9 @@ impl Events {
                 | "response.content_part.added"
         );
         self.progress.output |= !opening;
+        if kind.ends_with(".delta") {
+            self.progress.produced += data.len().saturating_sub(RESPONSES_FRAME) as u64;
+        }
         self.forward_response(frame, data, response, out);
         Ok(())
     }

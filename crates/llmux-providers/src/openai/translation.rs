@@ -192,6 +192,13 @@ impl Translation {
         };
         self.begin(*choice, out);
         self.progress.output = true;
+        self.progress.produced += match event {
+            ChatEvent::Text { text, .. }
+            | ChatEvent::Reasoning { text, .. }
+            | ChatEvent::Refusal { text, .. }
+            | ChatEvent::Arguments { text, .. } => text.len() as u64,
+            _ => 0,
+        };
         let choice = ChunkChoice { index: *choice, delta, logprobs: logs, finish_reason: finish };
         self.chunk(vec![choice], None, out);
     }
@@ -231,7 +238,7 @@ impl Translation {
             self.chunk(Vec::new(), Some(usage), out);
         }
         out.put_slice(b"data: [DONE]\n\n");
-        self.progress = Progress { output: true, ended: true };
+        self.progress = Progress { output: true, ended: true, ..self.progress };
     }
 }
 

@@ -82,9 +82,9 @@ fn low_variables_reach_their_keys() {
         problems("", &[("DB_HOST", "db"), ("REDIS_ADDR", "r:1"), ("PORT", "x")]),
         [
             "server.port: expected a whole number (set by PORT)",
-            "database.host: databases are not available in this version; leave it out, or set database.enabled to \
-             false (set by DB_HOST)",
             "redis.addr: Redis is not available in this version; leave it out, or set it to nothing (set by REDIS_ADDR)",
+            "auth.master_key: is needed with PostgreSQL, whose keys several gateways may share: set LLMUX_MASTER_KEY, \
+             for example to the output of `openssl rand -hex 32`",
         ]
     );
     settings(

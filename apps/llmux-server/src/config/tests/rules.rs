@@ -144,18 +144,25 @@ const ONE_PROBLEM: &[(&str, &str)] = &[
     // What there is not yet.
     (
         "database: {enabled: true}\n",
-        "database.enabled (line 1): databases are not available in this version; leave it out, or set \
-         database.enabled to false",
+        "database.enabled (line 1): there is neither `url` nor `host`: give one, or leave the embedded database to \
+         `enabled: auto`",
     ),
     (
         "database: {url: \"postgres://u:p@h/d\"}\n",
-        "database.url (line 1): databases are not available in this version; leave it out, or set database.enabled to \
-         false",
+        "auth.master_key: is needed with PostgreSQL, whose keys several gateways may share: set LLMUX_MASTER_KEY, for \
+         example to the output of `openssl rand -hex 32`",
     ),
     (
-        "database:\n  host: db\n",
-        "database.host (line 2): databases are not available in this version; leave it out, or set database.enabled to \
-         false",
+        "database: {url: \"mysql://h/d\"}\n",
+        "database.url (line 1): expected postgres://user:password@host:port/database or sqlite:///path/to/file.db",
+    ),
+    (
+        "database: {url: \"sqlite://llmux.db\"}\n",
+        "database.url (line 1): expected postgres://user:password@host:port/database or sqlite:///path/to/file.db",
+    ),
+    (
+        "auth: {master_key: sk-m}\ndatabase: {host: db, max_open_conns: 0}\n",
+        "database.max_open_conns (line 2): must be at least 1",
     ),
     (
         "redis: {addr: \"localhost:6379\"}\n",
@@ -168,26 +175,6 @@ const ONE_PROBLEM: &[(&str, &str)] = &[
     (
         "redis: {sentinel_addrs: [a]}\n",
         "redis.sentinel_addrs (line 1): Redis is not available in this version; leave it out, or set it to nothing",
-    ),
-    (
-        "rate_limit: {requests_per_minute: 0}\n",
-        "rate_limit.requests_per_minute (line 1): rate limits are not available in this version; leave the key out",
-    ),
-    (
-        "rate_limit: {fail_open: false}\n",
-        "rate_limit.fail_open (line 1): rate limits are not available in this version; leave the key out",
-    ),
-    (
-        "budget: {on_missing_price: block}\n",
-        "budget.on_missing_price (line 1): budgets are not available in this version; leave the key out",
-    ),
-    (
-        "spend: {retention: 30d}\n",
-        "spend.retention (line 1): spend records are not available in this version; leave the key out",
-    ),
-    (
-        "spool: {on_full: drop}\n",
-        "spool.on_full (line 1): spend records are not available in this version; leave the key out",
     ),
     (
         "pricing_file: none.json\n",
@@ -251,6 +238,12 @@ const NO_PROBLEM: &[&str] = &[
     "database: {enabled: false, host: db, url: \"postgres://h/d\"}\n",
     "database: {host: \"${NONE:}\", port: \"${NONE:5432}\", password: \"${NONE:}\"}\n",
     "redis: {addr: \"${NONE:}\", cluster_addrs: []}\n",
+    "database: {url: \"sqlite:///var/lib/llmux.db\"}\n",
+    "auth: {master_key: sk-m}\ndatabase: {host: db, password: \"a'b\", allow_replicas: true}\n",
+    "rate_limit: {requests_per_minute: 0, tokens_per_minute: 0}\n",
+    "budget: {on_missing_price: block, strict: true}\n",
+    "spend: {retention: 30d}\n",
+    "spool: {on_full: drop}\n",
     "rate_limit: {requests_per_minute: null, tokens_per_minute: ~, fail_open: true}\n",
     "budget: {on_missing_price: allow, assumed_output_tokens: 4096, strict: false}\n",
     "spend: {retention: 0s}\n",

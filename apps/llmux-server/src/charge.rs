@@ -1,0 +1,233 @@
+//! One attempt's money: reserved before the call, settled and written down when it ends, however it ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use llmux_auth::limits::MoneyReservation;
+use llmux_auth::tenants::{UsageRecord, UsageStatus};
+use llmux_providers::Endpoint;
+use llmux_types::{Money, Prices, Usage};
+
+use crate::spool::Spool;
+use crate::tenants::wall_clock;
+
+/// Bytes of text that one token is taken for where a vendor does not count.
+const BYTES_PER_TOKEN: u64 = 4;
+
+/// What came of an attempt so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Produced {
+    /// As the vendor counted.
+    pub(crate) usage: Option<Usage>,
+    /// About how many bytes of answer there were.
+    pub(crate) bytes: u64,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct End {
+    pub(crate) status: UsageStatus,
+    /// The vendor's HTTP status.
+    pub(crate) status_code: Option<u16>,
+    /// The kind of failure.
+    pub(crate) error: Option<&'static str>,
+    /// From the start to the first output.
+    pub(crate) first_output: Option<Duration>,
+}
+
+/// What an attempt used.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Charged {
+    /// `None`: a price is not known.
+    pub(crate) cost: Option<Money>,
+    pub(crate) tokens: u64,
+}
+
+/// See the [module](self). Dropped without a word, it is that of a client that left before anything came.
+#[derive(Debug)]
+pub(crate) struct Charge {
+    spool: Arc<Spool>,
+    open: Option<Box<Open>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    money: MoneyReservation,
+    prices: Arc<Prices>,
+    endpoint: Endpoint,
+    /// Estimated.
+    input_tokens: u64,
+    /// Of a text to be spoken.
+    input_characters: Option<u64>,
+    /// All that is known before the end.
+    record: UsageRecord,
+}
+
+impl Charge {
+    pub(crate) fn new(
+        spool: &Arc<Spool>,
+        money: MoneyReservation,
+        prices: Arc<Prices>,
+        endpoint: Endpoint,
+        (input_tokens, input_characters): (u64, Option<u64>),
+        record: UsageRecord,
+    ) -> Self {
+        let open = Open { money, prices, endpoint, input_tokens, input_characters, record };
+        Self { spool: Arc::clone(spool), open: Some(Box::new(open)) }
+    }
+
+    /// Charges the attempt and writes its record down. When this returns, neither can be lost.
+    pub(crate) fn settle(mut self, end: &End, produced: &Produced) -> Charged {
+        self.close(end, produced)
+    }
+
+    fn close(&mut self, end: &End, produced: &Produced) -> Charged {
+        let Some(open) = self.open.take() else { return Charged::default() };
+        let Open { money, prices, mut record, .. } = *open;
+        let (usage, estimated) =
+            billed(open.endpoint, open.input_tokens, open.input_characters, end.status, produced);
+        let cost = llmux_types::cost(&prices, &usage);
+        let sum =
+            |parts: [Option<u64>; 2]| parts.into_iter().flatten().fold(0, u64::saturating_add);
+        record.end_time = wall_clock().max(record.start_time);
+        record.status = end.status;
+        record.status_code = end.status_code;
+        record.error_code = end.error.map(str::to_owned);
+        record.prompt_tokens = sum([usage.prompt_tokens, usage.beside_prompt_tokens]);
+        record.completion_tokens = sum([usage.completion_tokens, usage.beside_completion_tokens]);
+        record.total_tokens = record.prompt_tokens.saturating_add(record.completion_tokens);
+        record.cached_tokens = usage.cached_tokens.unwrap_or(0);
+        record.cache_write_tokens = usage.cache_write_tokens.unwrap_or(0);
+        record.reasoning_tokens = usage.reasoning_tokens.unwrap_or(0);
+        record.spend = cost.total;
+        record.time_to_first_token_ms =
+            end.first_output.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        if estimated {
+            record.metadata.insert("usage_estimated".to_owned(), true.into());
+        }
+        if cost.unpriced.any() {
+            record.metadata.insert("price_unknown".to_owned(), true.into());
+        }
+        // In this order: what the store has must not be missing in the limiter.
+        money.settle(cost.total.nanos());
+        self.spool.append(&record);
+        let known = !cost.unpriced.any();
+        Charged { cost: known.then_some(cost.total), tokens: record.total_tokens }
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        let end = End {
+            status: UsageStatus::Cancelled,
+            status_code: None,
+            error: None,
+            first_output: None,
+        };
+        self.close(&end, &Produced::default());
+    }
+}
+
+/// Returns what is to be charged, and whether it is an estimate. The vendor's counts are the bill; of an answer that was
+/// cut off they may lack what came last, and some vendors do not count.
+fn billed(
+    endpoint: Endpoint,
+    input_tokens: u64,
+    input_characters: Option<u64>,
+    status: UsageStatus,
+    produced: &Produced,
+) -> (Usage, bool) {
+    let seen = produced.bytes.div_ceil(BYTES_PER_TOKEN);
+    let is_whole = status == UsageStatus::Success;
+    let answers_text = matches!(
+        endpoint,
+        Endpoint::ChatCompletions
+            | Endpoint::Completions
+            | Endpoint::Responses
+            | Endpoint::Messages
+    );
+    let counts_tokens = answers_text || endpoint == Endpoint::Embeddings;
+    match produced.usage {
+        Some(usage) if is_whole => (usage, false),
+        Some(usage) => {
+            let counted = usage.completion_tokens.unwrap_or(0);
+            let more = seen > counted && counts_tokens;
+            let completion_tokens = if more { Some(seen) } else { usage.completion_tokens };
+            (Usage { completion_tokens, total_tokens: None, ..usage }, more)
+        }
+        None if is_whole && input_characters.is_some() => {
+            (Usage { input_characters, ..Usage::default() }, false)
+        }
+        None if counts_tokens && (is_whole || produced.bytes > 0) => {
+            let output = if answers_text { seen } else { 0 };
+            let usage = Usage {
+                prompt_tokens: Some(input_tokens),
+                completion_tokens: Some(output),
+                ..Usage::default()
+            };
+            (usage, true)
+        }
+        None => (Usage::default(), false),
+    }
+}
+
+/// Returns the kind of call in records.
+pub(crate) const fn call_type(endpoint: Endpoint) -> &'static str {
+    match endpoint {
+        Endpoint::ChatCompletions => "chat_completion",
+        Endpoint::Completions => "completion",
+        Endpoint::Embeddings => "embedding",
+        Endpoint::Responses => "responses",
+        Endpoint::Moderations => "moderation",
+        Endpoint::ImagesGenerations => "image_generation",
+        Endpoint::AudioSpeech => "audio_speech",
+        Endpoint::AudioTranscriptions => "audio_transcription",
+        Endpoint::AudioTranslations => "audio_translation",
+        Endpoint::Messages => "messages",
+        Endpoint::CountTokens => "count_tokens",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usage(prompt: u64, completion: u64) -> Option<Usage> {
+        Some(Usage {
+            prompt_tokens: Some(prompt),
+            completion_tokens: Some(completion),
+            ..Usage::default()
+        })
+    }
+
+    fn charged(endpoint: Endpoint, status: UsageStatus, produced: Produced) -> (u64, u64, bool) {
+        let (usage, estimated) = billed(endpoint, 10, None, status, &produced);
+        let known = |count: Option<u64>| count.unwrap_or(0);
+        (known(usage.prompt_tokens), known(usage.completion_tokens), estimated)
+    }
+
+    #[test]
+    fn the_vendors_counts_are_the_bill_of_a_whole_answer() {
+        let produced = Produced { usage: usage(7, 3), bytes: 400 };
+        let chat = Endpoint::ChatCompletions;
+        assert_eq!(charged(chat, UsageStatus::Success, produced), (7, 3, false));
+        let produced = Produced { usage: None, bytes: 401 };
+        assert_eq!(charged(chat, UsageStatus::Success, produced), (10, 101, true));
+        assert_eq!(charged(Endpoint::Embeddings, UsageStatus::Success, produced), (10, 0, true));
+        assert_eq!(charged(Endpoint::CountTokens, UsageStatus::Success, produced), (0, 0, false));
+    }
+
+    #[test]
+    fn a_cut_answer_is_charged_for_what_was_produced() {
+        let chat = Endpoint::ChatCompletions;
+        for status in [UsageStatus::Failure, UsageStatus::Cancelled] {
+            let produced = Produced { usage: usage(7, 3), bytes: 400 };
+            assert_eq!(charged(chat, status, produced), (7, 100, true));
+            let produced = Produced { usage: usage(7, 300), bytes: 400 };
+            assert_eq!(charged(chat, status, produced), (7, 300, false));
+            let produced = Produced { usage: None, bytes: 400 };
+            assert_eq!(charged(chat, status, produced), (10, 100, true));
+            assert_eq!(charged(chat, status, Produced::default()), (0, 0, false));
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Usage records on their way to the database: files to which each record is appended before the last byte of its
+//! answer leaves, so that neither a killed process nor a database that is away loses one.
+//!
+//! A record is a line of JSON and one `write`: the kernel has it when the call returns, however the process ends. Lines
+//! are read back in order, and a file is removed, or emptied, once the database has all of it. Reading a line twice does
+//! no harm: the database knows a record by its id.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use llmux_auth::tenants::UsageRecord;
+use tokio::sync::Notify;
+
+use crate::config;
+
+/// The bytes from which on a new file is begun.
+const SEGMENT: u64 = 16 << 20;
+/// The most bytes that are read at once.
+const READ: u64 = 512 << 10;
+/// The most bytes of records that are kept in memory while the disk takes none.
+const MEMORY: usize = 16 << 20;
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct Spool {
+    folder: PathBuf,
+    limits: config::Spool,
+    tail: Mutex<Tail>,
+    /// Bytes that the database does not have yet.
+    backlog: AtomicU64,
+    /// Records that were given up, because the spool was full.
+    dropped: AtomicU64,
+    /// The disk took no record at the last try.
+    is_failing: AtomicBool,
+    pub(crate) appended: Notify,
+}
+
+/// The file that is written to.
+#[derive(Debug)]
+struct Tail {
+    number: u64,
+    file: File,
+    length: u64,
+    /// Lines that the disk did not take.
+    kept: Vec<u8>,
+}
+
+impl Spool {
+    /// Opens the spool in `folder`, and makes the folder if it is not there.
+    pub(crate) fn open(folder: &Path, limits: config::Spool) -> io::Result<Self> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        let old = numbers(folder)?;
+        let mut backlog = 0;
+        for &number in &old {
+            backlog += fs::metadata(path(folder, number))?.len();
+        }
+        let number = old.last().map_or(0, |last| last + 1);
+        let file = create(folder, number)?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            limits,
+            tail: Mutex::new(Tail { number, file, length: 0, kept: Vec::new() }),
+            backlog: AtomicU64::new(backlog),
+            dropped: AtomicU64::new(0),
+            is_failing: AtomicBool::new(false),
+            appended: Notify::new(),
+        })
+    }
+
+    /// Appends a record. What happens to one that finds no place is said by the configuration: dropped, and counted; or
+    /// kept in memory, while [`Spool::refuses`] keeps further requests away.
+    pub(crate) fn append(&self, record: &UsageRecord) {
+        let Ok(mut line) = serde_json::to_vec(record) else {
+            tracing::error!(id = record.id, "a usage record cannot be written as JSON");
+            return;
+        };
+        line.push(b'\n');
+        let mut tail = self.tail();
+        let full = self.backlog() + line.len() as u64 > self.limits.max_bytes;
+        if full && !self.limits.reject_when_full {
+            self.drop_one(&record.id);
+            return;
+        }
+        self.backlog.fetch_add(line.len() as u64, Ordering::Relaxed);
+        tail.kept.extend_from_slice(&line);
+        if let Err(error) = self.write_kept(&mut tail) {
+            if !self.is_failing.swap(true, Ordering::Relaxed) {
+                tracing::error!(%error, folder = %self.folder.display(), "usage records cannot be written");
+            }
+            if tail.kept.len() > MEMORY {
+                let length = tail.kept.len() - line.len();
+                tail.kept.truncate(length);
+                self.backlog.fetch_sub(line.len() as u64, Ordering::Relaxed);
+                self.drop_one(&record.id);
+            }
+        }
+        drop(tail);
+        self.appended.notify_one();
+    }
+
+    /// Tries again to write what the disk did not take.
+    pub(crate) fn retry(&self) {
+        let mut tail = self.tail();
+        if !tail.kept.is_empty() && self.write_kept(&mut tail).is_ok() {
+            tracing::info!("usage records can be written again");
+        }
+    }
+
+    fn write_kept(&self, tail: &mut Tail) -> io::Result<()> {
+        if tail.length >= SEGMENT {
+            let number = tail.number + 1;
+            tail.file = create(&self.folder, number)?;
+            (tail.number, tail.length) = (number, 0);
+        }
+        let kept = std::mem::take(&mut tail.kept);
+        if let Err(error) = tail.file.write_all(&kept) {
+            // Half a line must not stand before the next one.
+            let _ = tail.file.set_len(tail.length);
+            tail.kept = kept;
+            return Err(error);
+        }
+        tail.length += kept.len() as u64;
+        self.is_failing.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn drop_one(&self, id: &str) {
+        if self.dropped.fetch_add(1, Ordering::Relaxed) == 0 {
+            tracing::error!(id, "the spool is full: usage records are dropped");
+        }
+    }
+
+    /// Tells whether no request may be admitted, since what it uses could not be recorded.
+    pub(crate) fn refuses(&self) -> bool {
+        self.limits.reject_when_full
+            && (self.backlog() >= self.limits.max_bytes || self.is_failing.load(Ordering::Relaxed))
+    }
+
+    /// Returns the bytes that the database does not have yet.
+    pub(crate) fn backlog(&self) -> u64 {
+        self.backlog.load(Ordering::Relaxed)
+    }
+
+    /// Puts aside what the database will never take, so that a person can look at it.
+    pub(crate) fn put_aside(&self, line: &[u8]) -> io::Result<()> {
+        let file = self.folder.join("rejected.jsonl");
+        let mut file = File::options().create(true).append(true).mode(0o600).open(file)?;
+        file.write_all(line)?;
+        file.write_all(b"\n")?;
+        file.sync_data()
+    }
+
+    /// Asks the disk to keep what was written: worth its while only when the database is away for long.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        let file = self.tail().file.try_clone()?;
+        file.sync_data()
+    }
+
+    fn tail(&self) -> MutexGuard<'_, Tail> {
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads the spool in order. There is one reader.
+#[derive(Debug, Default)]
+pub(crate) struct Reader {
+    number: u64,
+    offset: u64,
+}
+
+impl Reader {
+    /// Returns the next whole lines; none if all were read.
+    pub(crate) fn read(&mut self, spool: &Spool) -> io::Result<Vec<u8>> {
+        loop {
+            let Some(&number) = numbers(&spool.folder)?.first() else { return Ok(Vec::new()) };
+            if number != self.number {
+                (self.number, self.offset) = (number, 0);
+            }
+            let mut file = File::open(path(&spool.folder, number))?;
+            file.seek(SeekFrom::Start(self.offset))?;
+            let mut lines = Vec::new();
+            file.take(READ).read_to_end(&mut lines)?;
+            // The last line of a process that was killed may be a part of one: nobody got its answer.
+            let whole = lines.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+            let rest = lines.len() - whole;
+            lines.truncate(whole);
+            if !lines.is_empty() {
+                return Ok(lines);
+            }
+            let is_tail = {
+                let mut tail = spool.tail();
+                let is_tail = tail.number == number;
+                if is_tail && tail.length == self.offset && tail.length > 0 {
+                    tail.file.set_len(0)?;
+                    (tail.length, self.offset) = (0, 0);
+                }
+                is_tail
+            };
+            if is_tail {
+                return Ok(lines);
+            }
+            fs::remove_file(path(&spool.folder, number))?;
+            spool.backlog.fetch_sub(rest as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Goes on behind lines that were read, since the database has them.
+    pub(crate) fn advance(&mut self, spool: &Spool, length: usize) {
+        self.offset += length as u64;
+        spool.backlog.fetch_sub(length as u64, Ordering::Relaxed);
+    }
+}
+
+fn path(folder: &Path, number: u64) -> PathBuf {
+    folder.join(format!("{number:016}.jsonl"))
+}
+
+fn create(folder: &Path, number: u64) -> io::Result<File> {
+    File::options().create(true).append(true).mode(0o600).open(path(folder, number))
+}
+
+/// Returns the numbers of the spool's files in their order.
+fn numbers(folder: &Path) -> io::Result<Vec<u64>> {
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        let number: Option<u64> =
+            name.to_str().and_then(|name| name.strip_suffix(".jsonl")?.parse().ok());
+        numbers.extend(number);
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
