@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use llmux_providers::Endpoint;
 use llmux_router::FallbackKind;
+use llmux_types::Money;
 use serde_json::{Map, Value, json};
 
 use crate::ask::Ask;
@@ -99,6 +100,28 @@ fn fallbacks(
 /// `GET /control/deployments`: the state of all deployments.
 pub(crate) fn deployments(gateway: &Gateway) -> Response<Reply> {
     json_response(StatusCode::OK, &json!({ "data": gateway.catalog.deployments() }))
+}
+
+/// `GET /control/state`: what is under way and what waits.
+pub(crate) fn state(gateway: &Gateway) -> Response<Reply> {
+    let (requests, nanos) = gateway.tenants.limiter().under_way();
+    let spool = &gateway.spool;
+    let answer = json!({
+        "in_flight": gateway.in_flight(),
+        "draining": gateway.is_draining(),
+        "reservations": {
+            "scopes": gateway.tenants.limiter().len(),
+            "requests": requests,
+            "money": Money::from_nanos(nanos),
+        },
+        "spool": {
+            "backlog_bytes": spool.backlog(),
+            "dropped_records": spool.dropped(),
+            "refuses_requests": spool.refuses(),
+        },
+        "keys": { "cached": gateway.tenants.cached(), "reads": gateway.tenants.reads() },
+    });
+    json_response(StatusCode::OK, &answer)
 }
 
 /// `POST /control/deployments/cooldown`: takes a deployment out of use for a while, or back into it. The body has

@@ -15,7 +15,9 @@ use llmux_providers::Endpoint;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::attempt::Resolved;
 use crate::body::{Body, Reply};
+use crate::catalog::Listed;
 use crate::collect::{discard, read_body};
 use crate::error::ApiError;
 use crate::exchange::{Exchange, Outcome, milliseconds};
@@ -54,6 +56,7 @@ enum Action {
     Health,
     Explain,
     Deployments,
+    State,
     SetCooldown,
 }
 
@@ -96,6 +99,7 @@ static ROUTES: &[Route] = &[
     read("/health/live", Role::Public, Action::Live),
     read("/health/ready", Role::Public, Action::Ready),
     read("/control/deployments", Role::Administrator, Action::Deployments),
+    read("/control/state", Role::Administrator, Action::State),
     manage("/control/deployments/cooldown", Action::SetCooldown),
     manage("/route/explain", Action::Explain),
 ];
@@ -273,12 +277,12 @@ async fn dispatch(
             proxy::call(worker, endpoint, model, head, body, exchange).await
         }
         Action::Models => {
-            identify(gateway, &head, exchange).await?;
-            Ok((models(gateway), None))
+            let caller = identify(gateway, &head, exchange).await?;
+            Ok((models(gateway, &caller)?, None))
         }
         Action::Model => {
-            identify(gateway, &head, exchange).await?;
-            Ok((model(gateway, &path)?, None))
+            let caller = identify(gateway, &head, exchange).await?;
+            Ok((model(gateway, &path, &caller)?, None))
         }
         Action::Live => {
             exchange.unlogged();
@@ -296,6 +300,7 @@ async fn dispatch(
             }
             Ok((response, None))
         }
+        Action::State => Ok((control::state(gateway), None)),
         Action::Deployments => Ok((control::deployments(gateway), None)),
         Action::Explain => {
             let limit = gateway.settings.server.max_body_bytes;
@@ -377,24 +382,33 @@ struct ModelObject<'a> {
     owned_by: &'a str,
 }
 
-fn models(gateway: &Gateway) -> Response<Reply> {
+fn models(gateway: &Gateway, caller: &Caller) -> Result<Response<Reply>, ApiError> {
     #[derive(Serialize)]
     struct List<'a> {
         object: &'static str,
         data: Vec<ModelObject<'a>>,
     }
-    let objects = gateway.catalog.listed().iter().map(|listed| ModelObject {
+    let tenant = caller.tenant();
+    tenant.map_or(Ok(()), |tenant| tenant.check_list())?;
+    let usable =
+        |listed: &&Listed| tenant.is_none_or(|tenant| tenant.may_use(&listed.id, &listed.id));
+    let objects = gateway.catalog.listed().iter().filter(usable).map(|listed| ModelObject {
         id: &listed.id,
         object: "model",
         created: gateway.started,
         owned_by: &listed.owned_by,
     });
-    json_response(StatusCode::OK, &List { object: "list", data: objects.collect() })
+    Ok(json_response(StatusCode::OK, &List { object: "list", data: objects.collect() }))
 }
 
-fn model(gateway: &Gateway, path: &Path) -> Result<Response<Reply>, ApiError> {
+fn model(gateway: &Gateway, path: &Path, caller: &Caller) -> Result<Response<Reply>, ApiError> {
     let id = path.tail.strip_prefix("/models/").unwrap_or_default();
-    let resolved = gateway.catalog.resolve(id).ok_or_else(|| ApiError::model_not_found(id))?;
+    let tenant = caller.tenant();
+    tenant.map_or(Ok(()), |tenant| tenant.check_list())?;
+    let usable = |found: &Resolved| tenant.is_none_or(|it| it.may_use(&found.route.name, id));
+    // Whoever may not use a model does not learn whether it exists.
+    let resolved = gateway.catalog.resolve(id).filter(usable);
+    let resolved = resolved.ok_or_else(|| ApiError::model_not_found(id))?;
     let owner = (0..resolved.route.deployments.len())
         .find(|index| !resolved.excluded.contains(index))
         .map(|index| resolved.route.deployments[index].provider.name.as_str());

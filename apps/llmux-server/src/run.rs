@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use crate::catalog::Catalog;
-use crate::config::{Settings, Tls};
+use crate::config::{Database, Settings, Tls};
 use crate::error::chain;
 use crate::gateway::{Gateway, Worker};
 use crate::log::Log;
@@ -93,6 +93,11 @@ pub(crate) fn run(
             Plane::Open
         }
     };
+    if let Database::Postgres { allow_replicas: true, .. } = settings.database {
+        tracing::warn!(
+            "limits and budgets are enforced by each gateway for itself: several together let more through"
+        );
+    }
     let store = control.block_on(tenants::open(&settings.database))?;
     let tenants = Tenants::new(store, control.handle().clone());
     control.spawn(tenants.clone().follow());

@@ -145,6 +145,11 @@ impl Spool {
         self.backlog.load(Ordering::Relaxed)
     }
 
+    /// Returns how many records were given up.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
     /// Puts aside what the database will never take, so that a person can look at it.
     pub(crate) fn put_aside(&self, line: &[u8]) -> io::Result<()> {
         let file = self.folder.join("rejected.jsonl");

@@ -118,6 +118,11 @@ impl Tenants {
         self.inner.reads.load(Ordering::Relaxed)
     }
 
+    /// Returns how many keys are remembered.
+    pub(crate) fn cached(&self) -> usize {
+        self.inner.known.len()
+    }
+
     /// Finds the key of a credential.
     pub(crate) async fn find(
         &self,

@@ -103,6 +103,17 @@ impl Tenant {
         }
     }
 
+    /// Checks that the key may look at the models.
+    ///
+    /// # Errors
+    /// [`Refused::Route`] if it is for management.
+    pub const fn check_list(&self) -> Result<(), Refused> {
+        match self.snapshot.key.key_type {
+            KeyType::Default | KeyType::LlmApi | KeyType::ReadOnly => Ok(()),
+            other @ KeyType::Management => Err(Refused::Route(other)),
+        }
+    }
+
     /// Tells whether calls may use the model that is configured as `configured` and was asked for as `requested`.
     pub fn may_use(&self, configured: &str, requested: &str) -> bool {
         fn list(limits: &Limits) -> &[String] {
