@@ -1,6 +1,6 @@
 //! A key with all that it belongs to: what its calls may use, and which limits and budgets they count in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -52,7 +52,9 @@ pub enum Refused {
 #[derive(Debug)]
 pub struct Tenant {
     snapshot: KeySnapshot,
-    /// The scopes of models without limits of their own.
+    /// Models that somebody has limits or a budget for.
+    limited_models: BTreeSet<String>,
+    /// The scopes of all other models.
     scopes: OnceLock<Scopes>,
     /// Those of the other models that were asked for.
     model_scopes: Mutex<BTreeMap<String, Scopes>>,
@@ -68,7 +70,18 @@ impl Deref for Tenant {
 
 impl From<KeySnapshot> for Tenant {
     fn from(snapshot: KeySnapshot) -> Self {
-        Self { snapshot, scopes: OnceLock::new(), model_scopes: Mutex::default() }
+        let (scopes, model_scopes) = (OnceLock::new(), Mutex::default());
+        let mut tenant = Self { snapshot, limited_models: BTreeSet::new(), scopes, model_scopes };
+        let mut models = BTreeSet::new();
+        for Holder { limits, budget, .. } in tenant.holders() {
+            models.extend(budget.model_max_budget.keys().cloned());
+            if let Some(limits) = limits {
+                models.extend(limits.model_rpm_limit.keys().cloned());
+                models.extend(limits.model_tpm_limit.keys().cloned());
+            }
+        }
+        tenant.limited_models = models;
+        tenant
     }
 }
 
@@ -148,23 +161,15 @@ impl Tenant {
     /// Returns the scopes in which a call of `model`, named as it is configured, counts. The defaults must be the same
     /// at each call.
     pub fn scopes(&self, limiter: &Limiter, defaults: &DefaultLimits, model: &str) -> Scopes {
-        let holders = self.holders();
-        let has_own = |holder: &Holder<'_>| {
-            holder.budget.model_max_budget.contains_key(model)
-                || holder.limits.is_some_and(|limits| {
-                    limits.model_rpm_limit.contains_key(model)
-                        || limits.model_tpm_limit.contains_key(model)
-                })
-        };
-        if !holders.iter().any(has_own) {
-            let find = || limiter.scopes(&Self::limited(&holders, defaults, None));
-            return self.scopes.get_or_init(find).clone();
+        let find = |model| limiter.scopes(&Self::limited(&self.holders(), defaults, model));
+        if !self.limited_models.contains(model) {
+            return self.scopes.get_or_init(|| find(None)).clone();
         }
         let mut known = self.model_scopes.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(scopes) = known.get(model) {
             return scopes.clone();
         }
-        let scopes = limiter.scopes(&Self::limited(&holders, defaults, Some(model)));
+        let scopes = find(Some(model));
         known.insert(model.to_owned(), scopes.clone());
         scopes
     }
