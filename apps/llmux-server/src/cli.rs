@@ -138,8 +138,11 @@ pub(crate) fn main() -> ExitCode {
 
 fn demo(sources: Sources) -> io::Result<u8> {
     let (_folder, settings) = demo::settings(sources)?;
+    let master_key = settings.as_ref().ok().and_then(|settings| settings.auth.master_key.clone());
     serve(settings, |addresses| {
-        let _ = demo::introduce(addresses, &mut io::stdout());
+        if let Some(master_key) = &master_key {
+            let _ = demo::introduce(addresses, master_key, &mut io::stdout());
+        }
     })
 }
 
