@@ -1,34 +1,35 @@
 //! A data-plane request, from the client's bytes to the answer.
 
+mod admission;
+mod answer;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{
-    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
-};
-use http::{Request, Response, StatusCode};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
+use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use llmux_auth::limits::MoneyRefused;
-use llmux_auth::tenants::{UnixMillis, UsageRecord, UsageStatus};
-use llmux_auth::{self as auth, Admitted, Caller, Refused};
-use llmux_providers::openai::{self, AnswerHead, Rejection, Relay, Translation};
+use llmux_auth::Admitted;
+use llmux_providers::openai::{self, AnswerHead, Relay, Translation};
 use llmux_providers::{
     ChatCodec, ClientStream, Dialect, EmbeddingsCodec, EncodeError, Encoding, Endpoint, Invalid,
     Outgoing, Summary, anthropic,
 };
 use llmux_router::{FallbackKind, Left, NoRoute, Step};
-use llmux_types::{FailureClass, Money};
+use llmux_types::FailureClass;
 use tokio::time::Instant;
 
+use self::admission::{admit, not_allowed};
+use self::answer::{Answer, refusal};
 use crate::ask::Ask;
 use crate::attempt::{Attempt, Facts, Resolved};
 use crate::body::{Events, Reply, StreamTimes, Through};
 use crate::catalog::Deployment;
-use crate::charge::{Charge, Produced, call_type};
+use crate::charge::Produced;
 use crate::collect::{CollectError, collect, read_body};
-use crate::config::{Budget, IncludeUsage};
+use crate::config::IncludeUsage;
 use crate::error::{ApiError, Failed};
 use crate::exchange::Exchange;
 use crate::gateway::{Gateway, Worker};
@@ -38,10 +39,6 @@ use crate::upstream::UpstreamBody;
 
 /// The largest answer that is kept in memory until it is whole, in bytes: images come as base64 in JSON.
 const MAX_REPLY_BYTES: usize = 256 * 1024 * 1024;
-/// The largest error that is read, in bytes.
-const MAX_ERROR_BYTES: usize = 1024 * 1024;
-/// How long the text of an error may take.
-const ERROR_BODY_TIME: Duration = Duration::from_secs(5);
 
 /// Answers a call of `endpoint`. `path_model` is the model that stands in the path, if one does.
 pub(crate) async fn call(
@@ -75,89 +72,6 @@ pub(crate) async fn call(
             admitted.finish(exchange.tokens(), std::time::Instant::now());
             Err(error)
         }
-    }
-}
-
-/// Says why a caller must not ask for a model that does not exist, if so: who may not use it does not learn that.
-fn not_allowed(caller: &Caller, ask: &Ask) -> Option<ApiError> {
-    let model = ask.model.as_str();
-    let facts = ask.facts();
-    let request = auth::Request {
-        configured: model,
-        requested: model,
-        counted_as: model,
-        tags: facts.tags,
-        tokens: 0,
-    };
-    Some(caller.tenant()?.check(&request).err()?.into())
-}
-
-/// Takes the request's place in all limits.
-async fn admit(
-    gateway: &Gateway,
-    caller: &Caller,
-    ask: &Ask,
-    resolved: &Resolved,
-    exchange: &mut Exchange,
-) -> Result<Admitted, ApiError> {
-    let facts = ask.facts();
-    let deployments = &resolved.route.deployments;
-    let usable =
-        |index: &usize| !resolved.excluded.contains(index) && !resolved.unable.contains(index);
-    // Which deployment it will be is not known yet.
-    let expected = (0..deployments.len()).filter(usable).map(|index| {
-        let deployment = &deployments[index];
-        let model = deployment.upstream_model(&resolved.asked);
-        expected_output(&gateway.settings.budget, &facts, deployment, model)
-    });
-    let output = match (expected.clone().filter_map(Result::ok).max(), expected.last()) {
-        (None, Some(Err(error))) if caller.tenant().is_some() => return Err(error),
-        (most, _) => most.unwrap_or(0),
-    };
-    let request = auth::Request {
-        configured: &resolved.route.name,
-        requested: &ask.model,
-        counted_as: resolved.counted_as(),
-        tags: facts.tags,
-        tokens: facts.input_tokens.saturating_add(output),
-    };
-    let (limiter, defaults) = (gateway.tenants.limiter(), &gateway.settings.default_limits);
-    let now = std::time::Instant::now();
-    let ask_gate =
-        || gateway.gate.admit(caller, limiter, defaults, &request, now, tenants::wall_clock());
-    let mut admitted = ask_gate();
-    if let (Err(Refused::Unknown(unloaded)), Some(tenant)) = (&admitted, caller.tenant()) {
-        gateway.tenants.load(tenant, unloaded.clone()).await?;
-        admitted = ask_gate();
-    }
-    match &admitted {
-        Ok(admitted) => exchange.standing = *admitted.standing(),
-        Err(Refused::Limit(exceeded)) => exchange.standing = exceeded.standing,
-        Err(_) => {}
-    }
-    Ok(admitted?)
-}
-
-/// Returns the output tokens to be reserved for a call: what the client allows, else what the model can answer, at most
-/// what the configuration assumes.
-///
-/// # Errors
-/// If the budgets are strict and nobody knows.
-fn expected_output(
-    budget: &Budget,
-    facts: &Facts<'_>,
-    deployment: &Deployment,
-    model: &str,
-) -> Result<u64, ApiError> {
-    if let Some(most) = facts.max_output_tokens {
-        return Ok(most);
-    }
-    let vendor = deployment.provider.vendor.name;
-    let most = llmux_types::lookup(vendor, model).and_then(|known| known.max_output_tokens);
-    match (most, budget.strict) {
-        (Some(most), true) => Ok(most),
-        (None, true) => Err(ApiError::max_tokens_required()),
-        (most, false) => Ok(most.unwrap_or(u64::MAX).min(budget.assumed_output_tokens)),
     }
 }
 
@@ -511,102 +425,6 @@ impl<'a> Call<'a> {
         Ok(())
     }
 
-    /// Reserves the money for a call, and begins its record.
-    ///
-    /// # Errors
-    /// The client's answer, if nothing else is left: the price is unknown and must not be, or a budget does not have it.
-    async fn charge(
-        &self,
-        attempt: &Attempt,
-        prepared: Prepared,
-        exchange: &mut Exchange,
-    ) -> Result<(Prepared, Charge), ApiError> {
-        let gateway = &self.worker.gateway;
-        let (deployment, settings) = (&*attempt.deployment, &gateway.settings);
-        let prices = deployment.prices(&settings.prices, &prepared.model);
-        let (endpoint, facts) = (self.ask.endpoint, &self.facts);
-        // Counting tokens is free.
-        let is_free = endpoint == Endpoint::CountTokens;
-        let input = if is_free { 0 } else { facts.input_tokens };
-        let output = match expected_output(&settings.budget, facts, deployment, &prepared.model) {
-            Ok(output) => output,
-            Err(error) if self.admitted.caller().tenant().is_some() => return Err(error),
-            Err(_) => settings.budget.assumed_output_tokens,
-        };
-        let expected = llmux_types::estimate(&prices, input, output);
-        if expected.unpriced.any() {
-            if settings.budget.block_unpriced {
-                return Err(ApiError::price_unknown(&self.ask.model));
-            }
-            deployment.tell_unpriced(&prepared.model);
-        }
-
-        let model = self.resolved.counted_as();
-        let reserve = |now| self.admitted.reserve_money(model, expected.total.nanos(), now);
-        let mut money = reserve(tenants::wall_clock());
-        if let (Err(MoneyRefused::Unknown(unloaded)), Some(tenant)) =
-            (&money, self.admitted.caller().tenant())
-        {
-            gateway.tenants.load(tenant, unloaded.clone()).await?;
-            money = reserve(tenants::wall_clock());
-        }
-        let money = money.map_err(|refused| match refused {
-            MoneyRefused::Exceeded(exceeded) => ApiError::from(exceeded),
-            MoneyRefused::Unknown(_) => ApiError::spend_unknown(),
-        })?;
-        if let Some(scope) = money.soft_exceeded() {
-            exchange.line.soft_budget = Some(scope.to_string());
-        }
-        let record = self.record(attempt, &prepared, UnixMillis(money.at_ms()), exchange);
-        let size = (input, self.ask.spoken_characters());
-        Ok((prepared, Charge::new(&gateway.spool, money, prices, endpoint, size, record)))
-    }
-
-    /// Begins the record of a call.
-    fn record(
-        &self,
-        attempt: &Attempt,
-        prepared: &Prepared,
-        start_time: UnixMillis,
-        exchange: &Exchange,
-    ) -> UsageRecord {
-        let tenant = self.admitted.caller().tenant();
-        let key = tenant.map(|tenant| &tenant.key);
-        let organization = tenant.and_then(|tenant| tenant.organization.as_ref());
-        UsageRecord {
-            id: self.worker.gateway.record_id(start_time),
-            request_id: exchange.line.request_id.to_str().unwrap_or_default().to_owned(),
-            start_time,
-            end_time: start_time,
-            token_id: key.map(|key| key.token_id.clone()),
-            team_id: key.and_then(|key| key.team_id.clone()),
-            user_id: key.and_then(|key| key.user_id.clone()),
-            organization_id: organization.map(|found| found.organization_id.clone()),
-            end_user: None,
-            model: self.resolved.counted_as().to_owned(),
-            upstream_model: Some(prepared.model.clone()),
-            deployment_id: Some(attempt.deployment.id.clone()),
-            provider: Some(attempt.deployment.provider.name.clone()),
-            call_type: call_type(self.ask.endpoint).to_owned(),
-            attempt: exchange.line.attempts + 1,
-            status: UsageStatus::Cancelled,
-            status_code: None,
-            error_code: None,
-            cache_hit: false,
-            stream: self.ask.stream,
-            prompt_tokens: 0,
-            completion_tokens: 0,
-            total_tokens: 0,
-            cached_tokens: 0,
-            cache_write_tokens: 0,
-            reasoning_tokens: 0,
-            spend: Money::ZERO,
-            time_to_first_token_ms: None,
-            request_tags: bounded(self.facts.tags),
-            metadata: serde_json::Map::new(),
-        }
-    }
-
     /// Says the request in the vendor's words.
     fn prepare(&self, deployment: &Deployment) -> Result<Prepared, Unsaid> {
         let ask = self.ask;
@@ -759,17 +577,6 @@ impl<'a> Call<'a> {
     }
 }
 
-/// Returns as many tags as a record has room for: they are the client's own words.
-fn bounded(tags: &[String]) -> Vec<String> {
-    const BYTES: usize = 4096;
-    let mut room = BYTES;
-    let mut fits = |tag: &&String| {
-        room = room.saturating_sub(tag.len() + 1);
-        room > 0
-    };
-    tags.iter().take_while(|tag| fits(tag)).cloned().collect()
-}
-
 /// How a client's endpoint reaches a vendor.
 #[derive(Clone, Copy)]
 enum Way {
@@ -831,65 +638,4 @@ impl From<Unsaid> for ApiError {
             Unsaid::Encode(error) => error.into(),
         }
     }
-}
-
-/// The head of an answer that the client gets.
-struct Answer {
-    status: StatusCode,
-    content_type: Option<HeaderValue>,
-    headers: HeaderMap,
-}
-
-impl Answer {
-    /// Tells whether the content type contains `part`.
-    fn is(&self, part: &str) -> bool {
-        let text = self.content_type.as_ref().and_then(|value| value.to_str().ok());
-        text.is_some_and(|text| text.to_ascii_lowercase().contains(part))
-    }
-
-    fn respond(self, reply: Reply) -> Response<Reply> {
-        let is_stream = matches!(reply, Reply::Events(_));
-        let mut response = Response::new(reply);
-        *response.status_mut() = self.status;
-        let headers = response.headers_mut();
-        *headers = self.headers;
-        if let Some(content_type) = self.content_type {
-            headers.insert(CONTENT_TYPE, content_type);
-        }
-        if is_stream {
-            // Proxies between us and the client must not collect events.
-            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-            let name = HeaderName::from_static("x-accel-buffering");
-            headers.insert(name, HeaderValue::from_static("no"));
-            headers
-                .entry(CONTENT_TYPE)
-                .or_insert(HeaderValue::from_static("text/event-stream; charset=utf-8"));
-        }
-        response
-    }
-}
-
-/// Explains an answer that is no success.
-async fn refusal(
-    head: &http::response::Parts,
-    headers: HeaderMap,
-    mut body: UpstreamBody,
-    way: Way,
-    until: Instant,
-) -> Failed {
-    // The status says enough to go on with, should the text be slow.
-    let until = until.min(Instant::now() + ERROR_BODY_TIME);
-    let read = tokio::time::timeout_at(until, collect(&mut body, MAX_ERROR_BYTES)).await;
-    let bytes = read.ok().and_then(Result::ok).unwrap_or_default();
-    let status = head.status.as_u16();
-    let rejection = match way {
-        Way::Relay => Rejection::from_reply(status, bytes),
-        Way::Chat(codec) => codec.rejection(status, bytes),
-        Way::Embeddings(codec) => codec.rejection(status, bytes),
-    };
-    let mut failed = Failed::rejected(Box::new(rejection));
-    let asked = headers::retry_after(&head.headers, SystemTime::now());
-    failed.retry_after = asked.or(failed.retry_after);
-    failed.headers = headers;
-    failed
 }
