@@ -22,7 +22,13 @@ use serde_json::Map;
 const START: UnixMillis = UnixMillis(1_793_491_200_000);
 const DAYS: u64 = 30;
 const TEAMS: u64 = 500;
-const BATCH: u64 = 100;
+/// Users have a few keys each.
+const USERS: u64 = 20_000;
+const ORGANIZATIONS: u64 = 20;
+/// How the store is filled.
+const BATCH: u64 = 500;
+/// What is added to the full store, in batches of each size.
+const MORE: u64 = 20_000;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -47,19 +53,22 @@ async fn main() -> Result<(), Failure> {
         store.insert_key(&key(id)).await?;
     }
     say(&format!("{keys} keys inserted one by one: {:.1} s", time.elapsed().as_secs_f64()))?;
-    let time = Instant::now();
     let mut next = 0;
-    while next < records {
-        let end = records.min(next + BATCH);
-        let batch: Vec<UsageRecord> = (next..end).map(|id| usage(id, keys, records)).collect();
-        store.append_usage(&batch).await?;
-        next = end;
+    for (count, size) in [(records, BATCH), (MORE, 100), (MORE, 500)] {
+        let time = Instant::now();
+        let end = next + count;
+        while next < end {
+            let last = end.min(next + size);
+            let batch: Vec<UsageRecord> = (next..last).map(|id| usage(id, keys, records)).collect();
+            store.append_usage(&batch).await?;
+            next = last;
+        }
+        let seconds = time.elapsed().as_secs_f64();
+        let rate = f64::from(u32::try_from(count)?) / seconds;
+        say(&format!(
+            "{count} usage records in batches of {size}: {seconds:.1} s, {rate:.0} a second"
+        ))?;
     }
-    let seconds = time.elapsed().as_secs_f64();
-    let rate = f64::from(u32::try_from(records)?) / seconds;
-    say(&format!(
-        "{records} usage records in batches of {BATCH}: {seconds:.1} s, {rate:.0} a second"
-    ))?;
     lists(store, keys).await
 }
 
@@ -168,8 +177,8 @@ fn usage(id: u64, keys: u64, records: u64) -> UsageRecord {
         end_time: time.plus(900),
         token_id: Some(format!("k{key}")),
         team_id: Some(format!("t{}", key % TEAMS)),
-        user_id: None,
-        organization_id: None,
+        user_id: Some(format!("u{}", key % USERS)),
+        organization_id: Some(format!("o{}", key % ORGANIZATIONS)),
         end_user: None,
         model: format!("model-{}", spread % 12),
         upstream_model: Some("gpt-4o".to_owned()),

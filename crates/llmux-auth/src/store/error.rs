@@ -49,6 +49,9 @@ pub enum StoreError {
         #[source]
         source: Option<Box<dyn Error + Send + Sync>>,
     },
+    /// The database was wanted for one process alone, and another one has it so.
+    #[error("another gateway uses this database")]
+    Taken,
     /// The database holds or did what it should not.
     #[error("the database does not fit: {reason}")]
     Corrupt {

@@ -54,12 +54,14 @@ macro_rules! all {
             suite::last_use_moves_forward_only
             suite::the_audit_log_is_listed_and_expires
             suite::texts_that_cannot_be_stored_are_refused
+            suite::nothing_is_found_by_texts_that_cannot_be_stored
             suite::the_store_answers_a_ping
             usage::a_record_counts_once_however_often_it_is_handed_in
             usage::a_failed_batch_changes_nothing
             usage::spend_is_added_to_every_scope
             usage::budgets_roll_to_their_next_window
             usage::models_with_budgets_are_counted_apart
+            usage::a_budget_whose_window_was_taken_away_starts_with_what_is_spent_now
             usage::sums_agree_with_the_records
             usage::sums_are_made_by_each_dimension
             usage::records_are_filtered_and_paged

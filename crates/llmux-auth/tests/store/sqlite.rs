@@ -60,6 +60,21 @@ fn what_was_written_is_there_when_the_file_is_opened_again() {
     });
 }
 
+#[test]
+fn processes_that_open_a_new_file_at_once_migrate_once() {
+    block_on(async {
+        let folder = Folder::new();
+        let config = SqliteConfig::new(folder.file());
+        let opens = (0..8).map(|_| config.open(NOW)).collect();
+        for store in crate::suite::at_once(opens).await {
+            store.unwrap().ping().await.unwrap();
+        }
+        let file = rusqlite::Connection::open(folder.file()).unwrap();
+        let count = "SELECT count(*) FROM schema_migrations";
+        assert_eq!(file.query_row(count, [], |row| row.get(0)), Ok(1));
+    });
+}
+
 #[cfg(unix)]
 #[test]
 fn only_the_owner_can_read_the_files() {

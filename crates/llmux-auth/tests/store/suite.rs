@@ -8,8 +8,9 @@ use llmux_auth::store::{
     UserFilter,
 };
 use llmux_auth::tenants::{
-    Key, KeyHash, KeyPatch, KeyRef, MemberRole, Money, OrganizationMemberPatch, OrganizationPatch,
-    OrganizationRole, Patch, Role, TeamMember, TeamMemberPatch, TeamPatch, UserPatch,
+    AuditRecord, Key, KeyHash, KeyPatch, KeyRef, MemberRole, Money, OrganizationMemberPatch,
+    OrganizationPatch, OrganizationRole, Patch, Role, TeamMember, TeamMemberPatch, TeamPatch,
+    UserPatch,
 };
 use proptest::test_runner::TestRunner;
 
@@ -619,9 +620,42 @@ pub(crate) async fn texts_that_cannot_be_stored_are_refused(store: &dyn Store) {
     invalid(store.insert_user(&user("")).await, "user_id");
     invalid(store.insert_team(&team(&"x".repeat(257)), &[]).await, "team_id");
     invalid(store.insert_key(&Key { key_alias: some("a\0b"), ..key("k") }).await, "key_alias");
-    let mut key = key("k");
-    key.limits.tpm_limit = Some(u64::MAX);
-    invalid(store.insert_key(&key).await, "tpm_limit");
+    let mut large = key("k");
+    large.limits.tpm_limit = Some(u64::MAX);
+    invalid(store.insert_key(&large).await, "tpm_limit");
+    let id = KeyRef::TokenId("k".to_owned());
+    store.insert_key(&key("k")).await.unwrap();
+    let patch = KeyPatch { key_alias: Patch::Set("a\0b".to_owned()), ..KeyPatch::default() };
+    invalid(store.update_key(&id, patch, None, NOW).await.map(|_| ()), "key_alias");
+    let by = some("a\0b");
+    invalid(store.update_key(&id, KeyPatch::default(), by, NOW).await.map(|_| ()), "updated_by");
+    invalid(
+        store.append_audit(&AuditRecord { request_id: some("\0"), ..audit("a", NOW) }).await,
+        "request_id",
+    );
+}
+
+pub(crate) async fn nothing_is_found_by_texts_that_cannot_be_stored(store: &dyn Store) {
+    store.insert_key(&key("k")).await.unwrap();
+    store.insert_team(&team("t"), &[]).await.unwrap();
+    let text = || some("k\0");
+    for filter in [
+        KeyFilter { user_id: text(), ..KeyFilter::default() },
+        KeyFilter { organization_id: text(), ..KeyFilter::default() },
+        KeyFilter { key_alias: text(), ..KeyFilter::default() },
+        KeyFilter { search: text(), ..KeyFilter::default() },
+    ] {
+        assert_eq!(store.list_keys(&filter, page(), NOW).await.unwrap().total, 0, "{filter:?}");
+    }
+    let teams = TeamFilter { user_id: text(), ..TeamFilter::default() };
+    assert_eq!(store.list_teams(&teams, page(), NOW).await.unwrap().total, 0);
+    let audit = AuditFilter { object_id: text(), ..AuditFilter::default() };
+    assert_eq!(store.list_audit(&audit, page()).await.unwrap().total, 0);
+    assert!(store.key(&KeyRef::Alias("k\0".to_owned()), NOW).await.unwrap().is_none());
+    assert!(store.team("\0", NOW).await.unwrap().is_none());
+    store.touch_last_used(&[("\0".to_owned(), NOW), ("k".to_owned(), NOW.plus(5))]).await.unwrap();
+    let key = store.key(&KeyRef::TokenId("k".to_owned()), NOW).await.unwrap().unwrap();
+    assert_eq!(key.last_used_at, Some(NOW.plus(5)));
 }
 
 pub(crate) async fn the_store_answers_a_ping(store: &dyn Store) {

@@ -66,22 +66,33 @@ pub(crate) async fn a_record_counts_once_however_often_it_is_handed_in(store: &d
 
 pub(crate) async fn a_failed_batch_changes_nothing(store: &dyn Store) {
     insert_tenants(store).await;
-    let mut bad = owned("b", 7, NOW);
-    bad.total_tokens = u64::MAX;
-    let result = store.append_usage(&[owned("a", 5, NOW), bad]).await;
-    assert!(
-        matches!(&result, Err(StoreError::Invalid { field, .. }) if field == "total_tokens"),
-        "{result:?}"
-    );
+    let bad = |change: &dyn Fn(&mut UsageRecord)| {
+        let mut bad = owned("b", 7, NOW);
+        change(&mut bad);
+        bad
+    };
+    for (field, bad) in [
+        ("total_tokens", bad(&|it| it.total_tokens = u64::MAX)),
+        ("reasoning_tokens", bad(&|it| it.reasoning_tokens = (1 << 40) + 1)),
+        ("spend", bad(&|it| it.spend = Money::from_nanos(-1))),
+        ("spend", bad(&|it| it.spend = Money::from_nanos(i64::MAX))),
+        ("id", bad(&|it| it.id = String::new())),
+        ("id", bad(&|it| it.id = "a\0b".to_owned())),
+        ("end_user", bad(&|it| it.end_user = Some("a\0b".to_owned()))),
+        ("time_to_first_token_ms", bad(&|it| it.time_to_first_token_ms = Some(u64::MAX))),
+    ] {
+        let result = store.append_usage(&[owned("a", 5, NOW), bad]).await;
+        let named = matches!(&result, Err(StoreError::Invalid { field: it, .. }) if it == field);
+        assert!(named, "{field}: {result:?}");
+    }
     // This one fails in the database, after the records and some sums are written.
-    let (mut first, mut second) = (owned("c", 1, NOW), owned("d", 1, NOW));
-    first.spend = Money::from_nanos(i64::MAX);
-    assert_eq!(store.append_usage(&[first]).await.unwrap(), 1);
-    second.spend = Money::from_nanos(i64::MAX);
-    assert!(store.append_usage(&[second, owned("e", 1, NOW)]).await.is_err());
+    let most = 10_000_000_000_000_000;
+    let full: Vec<_> = (0..923).map(|index| owned(&format!("{index:03}"), most, NOW)).collect();
+    assert_eq!(store.append_usage(&full).await.unwrap(), 923);
+    assert!(store.append_usage(&[owned("d", most, NOW), owned("e", 1, NOW)]).await.is_err());
     let listed = store.list_usage(&week(), page()).await.unwrap();
-    assert_eq!(listed.data.iter().map(|record| record.id.as_str()).collect::<Vec<_>>(), ["c"]);
-    assert_eq!(listed.total, 1);
+    assert_eq!((listed.total, listed.data.len()), (923, 923));
+    assert_eq!(listed.data[0].id, "922");
     assert_eq!(key_spend(store, "k", NOW).await, i64::MAX);
     // The store works on.
     store.ping().await.unwrap();
@@ -147,6 +158,32 @@ pub(crate) async fn models_with_budgets_are_counted_apart(store: &dyn Store) {
     };
     assert_eq!(read(NOW).await, (10, vec![("gpt".to_owned(), 7)]));
     assert_eq!(read(NOW.plus(HOUR)).await, (10, vec![("gpt".to_owned(), 0)]));
+}
+
+pub(crate) async fn a_budget_whose_window_was_taken_away_starts_with_what_is_spent_now(
+    store: &dyn Store,
+) {
+    let mut key = key("k");
+    let models = serde_json::from_str(r#"{"gpt": {"budget_limit": 1, "time_period": "1h"}}"#);
+    key.budget.set_models(models.unwrap(), NOW);
+    key.budget.set_duration(Some("1h".parse().unwrap()), NOW);
+    store.insert_key(&key).await.unwrap();
+    store.append_usage(&[owned("a", 5, NOW)]).await.unwrap();
+    // Both windows are over: nothing is spent in the present ones, which now have no end.
+    let patch = KeyPatch {
+        budget_duration: Patch::Clear,
+        model_max_budget: Patch::Set(serde_json::from_str(r#"{"gpt": 1}"#).unwrap()),
+        ..KeyPatch::default()
+    };
+    let id = KeyRef::TokenId("k".to_owned());
+    let updated = store.update_key(&id, patch, None, NOW.plus(2 * HOUR)).await.unwrap();
+    let key = store.key(&id, NOW.plus(3 * HOUR)).await.unwrap().unwrap();
+    assert_eq!(updated.after, key);
+    assert_eq!(key.budget.spend, Money::ZERO);
+    assert_eq!(key.budget.model_spend["gpt"].spend, Money::ZERO);
+    store.append_usage(&[owned("b", 7, NOW.plus(3 * HOUR))]).await.unwrap();
+    let key = store.key(&id, NOW.plus(300 * HOUR)).await.unwrap().unwrap();
+    assert_eq!((key.budget.spend.nanos(), key.budget.model_spend["gpt"].spend.nanos()), (7, 7));
 }
 
 /// Records of several days, keys, teams, models and outcomes.

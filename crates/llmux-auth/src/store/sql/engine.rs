@@ -1,5 +1,7 @@
 //! The store over any database. Arguments are copied, since SQLite works on them in another thread.
 
+use std::sync::Arc;
+
 use super::migrate::{self, Migration};
 use super::{
     Answer, Backend, Mode, Session as _, StoreError, audit, keys, members, organizations, records,
@@ -388,7 +390,8 @@ impl<B: Backend> Store for Engine<B> {
     }
 
     fn append_usage<'a>(&'a self, records: &'a [UsageRecord]) -> Answer<'a, u64> {
-        let records = records.to_vec();
+        // Shared, since it is copied for each try.
+        let records: Arc<[UsageRecord]> = records.into();
         self.backend
             .run(Mode::Write, move |s| Box::pin(async move { usage::append(s, &records).await }))
     }

@@ -60,8 +60,12 @@ async fn change<S: Session>(
     change(&mut after);
     after.budget.roll(now);
     check_references(session, &after).await?;
-    update(session, &after).await?;
+    update(session, &before, &after).await?;
     notify(session, &before).await?;
+    if after.token != before.token {
+        // Others may know that there was no such key.
+        notify(session, &after).await?;
+    }
     Ok(Updated { before, after })
 }
 
@@ -127,8 +131,8 @@ pub(super) async fn touch<S: Session>(
     session: &mut S,
     uses: &[(String, UnixMillis)],
 ) -> Result<(), StoreError> {
-    // All writers lock rows in the same order.
-    let mut uses: Vec<&(String, UnixMillis)> = uses.iter().collect();
+    // All writers lock rows in the same order. No key has an id with NUL, and PostgreSQL would not take it.
+    let mut uses: Vec<_> = uses.iter().filter(|(id, _)| !id.contains('\0')).collect();
     uses.sort();
     let sql = "UPDATE keys SET last_used_at = $2 \
                WHERE token_id = $1 AND (last_used_at IS NULL OR last_used_at < $2)";

@@ -72,7 +72,7 @@ async fn change<S: Session, M: Member>(
     let mut after = before.clone();
     change(&mut after);
     after.roll(now);
-    update(session, &after).await?;
+    update(session, &before, &after).await?;
     notify(session, user_id).await?;
     Ok(Updated { before, after })
 }

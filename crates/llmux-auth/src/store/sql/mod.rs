@@ -126,11 +126,13 @@ pub(crate) enum Mode {
 pub(crate) trait Backend: Send + Sync + std::fmt::Debug + 'static {
     type Session: Session + 'static;
 
-    /// Runs `work` in a transaction, which is committed if it returns `Ok`.
+    /// Runs `work` in a transaction, which is committed if it returns `Ok`. It may be run several times, until a
+    /// transaction goes through.
     fn run<T, W>(&self, mode: Mode, work: W) -> Answer<'_, T>
     where
         T: Send + 'static,
         W: for<'s> FnOnce(&'s mut Self::Session) -> BoxFuture<'s, Result<T, StoreError>>
+            + Clone
             + Send
             + 'static;
 

@@ -27,7 +27,7 @@ pub(super) async fn patch<S: Session>(
     let mut after = before.clone();
     patch.apply(&mut after, by, now);
     after.budget.roll(now);
-    update(session, &after).await?;
+    update(session, &before, &after).await?;
     session.notify(format!("organization:{organization_id}")).await?;
     Ok(Updated { before, after })
 }
@@ -48,7 +48,14 @@ pub(super) async fn remove<S: Session>(
                 return Err(StoreError::InUse { id: id.clone(), by });
             }
         }
-        deleted.push(delete(session, &["organization_id"], &[id]).await?);
+        // Something may have come to belong to it since.
+        let result = delete(session, &["organization_id"], &[id]).await;
+        deleted.push(result.map_err(|error| match error {
+            StoreError::MissingReference { .. } => {
+                StoreError::InUse { id: id.clone(), by: "teams or keys" }
+            }
+            other => other,
+        })?);
         session.notify(format!("organization:{id}")).await?;
     }
     Ok(deleted)

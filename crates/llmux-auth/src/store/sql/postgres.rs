@@ -1,3 +1,5 @@
+mod closing;
+mod exclusive;
 mod listen;
 mod tls;
 
@@ -6,6 +8,7 @@ use std::future::{Future, poll_fn};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -13,6 +16,7 @@ use deadpool_postgres::{
     Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts,
 };
 use llmux_types::Secret;
+use tokio::runtime::Handle;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::private::BytesMut;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
@@ -28,6 +32,12 @@ const MIGRATIONS: &[Migration] = migrations!("postgres", 1 "0001_tenants_and_usa
 
 /// The key of the lock under which one process migrates: any number that nobody else uses.
 const MIGRATION_LOCK: i64 = 0x6c6c_6d75_785f_6462;
+
+/// After which silence the other end of a connection is asked whether it is still there.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// How often a transaction is tried that PostgreSQL ends for the sake of another one.
+const TRIES: u32 = 5;
 
 /// Whether the connection is encrypted, and who is at its other end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,20 +70,31 @@ pub struct PostgresConfig {
     pub wait_timeout: Duration,
     /// How long a statement may take on the server.
     pub statement_timeout: Duration,
+    /// Whether the database is for this process alone: another one that wants the same is refused as long as this
+    /// store lives.
+    pub exclusive: bool,
 }
 
 impl PostgresConfig {
     /// Connects to the database and brings its schema up to date; if another process is at it, waits. Must be called in a
-    /// tokio runtime, and so must the store's methods.
+    /// tokio runtime, which does the work: it must live as long as the store. The store's answers may be awaited anywhere,
+    /// and a call that was begun is finished even if nobody waits for its answer.
     ///
     /// # Errors
     /// [`StoreError::Invalid`] if the address or the certificates cannot be read, [`StoreError::Unavailable`] if the
-    /// server cannot be reached, [`StoreError::Corrupt`] if the schema is of a newer version.
+    /// server cannot be reached, [`StoreError::Taken`] if the database is wanted exclusively and another process has it
+    /// so, [`StoreError::Corrupt`] if the schema is of a newer version.
     pub async fn connect(&self, now: UnixMillis) -> Result<Arc<dyn Store>, StoreError> {
-        Ok(Arc::new(Engine::migrated(Postgres::new(self)?, MIGRATIONS, now).await?))
+        let backend = Postgres::new(self)?;
+        if self.exclusive {
+            let is_taken = Arc::clone(&backend.is_taken);
+            let closing = backend.open.closing();
+            exclusive::keep(Arc::clone(&backend.connector), is_taken, closing).await?;
+        }
+        Ok(Arc::new(Engine::migrated(backend, MIGRATIONS, now).await?))
     }
 
-    /// Takes an address, with ten connections, 5 s to make or get one and 30 s for a statement.
+    /// Takes an address, with ten connections, 5 s to make or get one and 30 s for a statement, and not exclusively.
     pub fn new(url: Secret) -> Self {
         Self {
             url,
@@ -83,6 +104,7 @@ impl PostgresConfig {
             connect_timeout: Duration::from_secs(5),
             wait_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(30),
+            exclusive: false,
         }
     }
 }
@@ -90,7 +112,11 @@ impl PostgresConfig {
 /// The connections to the server.
 pub(crate) struct Postgres {
     pool: Pool,
-    listener: listen::Connector,
+    connector: Arc<listen::Connector>,
+    runtime: Handle,
+    /// Whether another process has the database that this one wants for itself.
+    is_taken: Arc<AtomicBool>,
+    open: closing::Open,
 }
 
 impl fmt::Debug for Postgres {
@@ -114,11 +140,20 @@ impl Postgres {
             SslMode::Prefer => tokio_postgres::config::SslMode::Prefer,
             SslMode::Require | SslMode::VerifyFull => tokio_postgres::config::SslMode::Require,
         });
+        // A server that vanished is noticed within a minute, here and there: else changes would not be heard of, and
+        // locks of a vanished gateway would stay.
+        address.keepalives_idle(KEEPALIVE);
+        address.keepalives_interval(KEEPALIVE / 3);
+        address.keepalives_retries(3);
+        address.tcp_user_timeout(2 * KEEPALIVE);
         let options =
             address.get_options().map(|options| format!("{options} ")).unwrap_or_default();
         address.options(format!(
-            "{options}-c statement_timeout={} -c idle_in_transaction_session_timeout=60000",
-            config.statement_timeout.as_millis()
+            "{options}-c statement_timeout={} -c idle_in_transaction_session_timeout=60000 \
+             -c tcp_keepalives_idle={} -c tcp_keepalives_interval={} -c tcp_keepalives_count=3",
+            config.statement_timeout.as_millis(),
+            KEEPALIVE.as_secs(),
+            KEEPALIVE.as_secs() / 3,
         ));
         let tls = tls::connector(config.ssl_mode, config.ca_file.as_deref())?;
         // A connection is looked at before it is used again; the server may have been restarted.
@@ -134,7 +169,13 @@ impl Postgres {
             })
             .build()
             .map_err(|error| StoreError::unavailable_by("the pool cannot be made", error))?;
-        Ok(Self { pool, listener: listen::Connector::new(address, tls) })
+        Ok(Self {
+            pool,
+            connector: Arc::new(listen::Connector::new(address, tls)),
+            runtime: Handle::current(),
+            is_taken: Arc::default(),
+            open: closing::Open::new(),
+        })
     }
 }
 
@@ -145,30 +186,78 @@ impl Backend for Postgres {
     where
         T: Send + 'static,
         W: for<'s> FnOnce(&'s mut PostgresSession) -> BoxFuture<'s, Result<T, StoreError>>
+            + Clone
             + Send
             + 'static,
     {
         Box::pin(async move {
-            let client = self.pool.get().await.map_err(pool_failure)?;
-            let mut session = PostgresSession { client: Some(client) };
-            let begin = match mode {
-                Mode::Write => "BEGIN",
-                Mode::Read => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
-            };
-            session.script(begin).await?;
-            let result = work(&mut session).await;
-            session.script(if result.is_ok() { "COMMIT" } else { "ROLLBACK" }).await?;
-            session.release();
-            result
+            if self.is_taken.load(Ordering::Relaxed) {
+                return Err(StoreError::Taken);
+            }
+            // In a task of its own: a caller who leaves must not take half a transaction, and the connection, along.
+            let pool = self.pool.clone();
+            let task = self.runtime.spawn(async move { transaction(&pool, mode, work).await });
+            match task.await {
+                Ok(result) => result,
+                Err(error) if error.is_panic() => {
+                    Err(StoreError::corrupt_by("a transaction panicked", error))
+                }
+                Err(error) => Err(StoreError::unavailable_by("the runtime has ended", error)),
+            }
         })
     }
 
     fn changes(&self) -> Answer<'_, Option<Box<dyn Changes>>> {
         Box::pin(async move {
-            let listener = self.listener.listen().await?;
+            let (connector, closing) = (Arc::clone(&self.connector), self.open.closing());
+            let listener = self.runtime.spawn(listen::Listener::new(connector, closing));
+            let listener = listener
+                .await
+                .map_err(|error| StoreError::unavailable_by("the runtime has ended", error))??;
             Ok(Some(Box::new(listener) as Box<dyn Changes>))
         })
     }
+}
+
+/// Runs a transaction, anew if PostgreSQL ended it for the sake of another one: that is nothing that callers did.
+async fn transaction<T, W>(pool: &Pool, mode: Mode, work: W) -> Result<T, StoreError>
+where
+    W: for<'s> FnOnce(&'s mut PostgresSession) -> BoxFuture<'s, Result<T, StoreError>> + Clone,
+{
+    for _ in 1..TRIES {
+        match attempt(pool, mode, work.clone()).await {
+            Err(error) if is_conflict(&error) => {}
+            result => return result,
+        }
+    }
+    attempt(pool, mode, work).await
+}
+
+async fn attempt<T, W>(pool: &Pool, mode: Mode, work: W) -> Result<T, StoreError>
+where
+    W: for<'s> FnOnce(&'s mut PostgresSession) -> BoxFuture<'s, Result<T, StoreError>>,
+{
+    let client = pool.get().await.map_err(pool_failure)?;
+    let mut session = PostgresSession { client: Some(client) };
+    // Whatever the server's default is: a lock that was waited for must show what was committed meanwhile.
+    let begin = match mode {
+        Mode::Write => "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
+        Mode::Read => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+    };
+    session.script(begin).await?;
+    let result = work(&mut session).await;
+    session.script(if result.is_ok() { "COMMIT" } else { "ROLLBACK" }).await?;
+    session.release();
+    result
+}
+
+/// Tells whether the same transaction may succeed if it is run again at once.
+fn is_conflict(error: &StoreError) -> bool {
+    let StoreError::Unavailable { source: Some(source), .. } = error else { return false };
+    let code = source.downcast_ref::<tokio_postgres::Error>().and_then(tokio_postgres::Error::code);
+    code.is_some_and(|code| {
+        [SqlState::T_R_DEADLOCK_DETECTED, SqlState::T_R_SERIALIZATION_FAILURE].contains(code)
+    })
 }
 
 /// A connection in a transaction. If it is dropped before the transaction's end (its caller left, or the connection
@@ -298,17 +387,21 @@ impl Session for PostgresSession {
 async fn in_pipeline<F: Future>(runs: Vec<F>) -> Vec<F::Output> {
     let mut runs: Vec<Pin<Box<F>>> = runs.into_iter().map(Box::pin).collect();
     let mut results: Vec<Option<F::Output>> = runs.iter().map(|_| None).collect();
+    let (mut are_sent, mut done) = (false, 0);
     poll_fn(move |context| {
-        let mut waiting = false;
-        for (run, result) in runs.iter_mut().zip(&mut results) {
-            if result.is_none() {
-                match run.as_mut().poll(context) {
-                    Poll::Ready(value) => *result = Some(value),
-                    Poll::Pending => waiting = true,
+        for (index, run) in runs.iter_mut().enumerate().skip(done) {
+            if results[index].is_none() {
+                if let Poll::Ready(value) = run.as_mut().poll(context) {
+                    results[index] = Some(value);
+                } else if are_sent {
+                    // Answers come in order: the further ones are not here, either.
+                    break;
                 }
             }
         }
-        if waiting {
+        are_sent = true;
+        done += results.iter().skip(done).take_while(|result| result.is_some()).count();
+        if done < results.len() {
             return Poll::Pending;
         }
         Poll::Ready(results.iter_mut().filter_map(Option::take).collect())

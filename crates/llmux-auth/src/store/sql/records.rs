@@ -105,25 +105,35 @@ pub(crate) async fn lock<S: Session, R: Record>(
         .ok_or_else(|| StoreError::NotFound { what: R::WHAT, id: id.join("/") })
 }
 
-/// Writes all columns of a record that is locked.
+/// What accounting writes.
+const SPENT: [&str; 5] =
+    ["spend", "model_spend", "spend_since", "budget_reset_at", "budget_anchor_at"];
+/// What changes to which windows spend belongs.
+const WINDOWS: [&str; 2] = ["budget_duration", "model_max_budget"];
+
+/// Writes a record that is locked. What accounting wrote is left alone unless the change concerns it.
 pub(crate) async fn update<S: Session, R: Record>(
     session: &mut S,
-    record: &R,
+    before: &R,
+    after: &R,
 ) -> Result<(), StoreError> {
     let names = names::<R>();
-    let mut parameters = values(record)?;
-    let mut id = Vec::new();
-    let mut assignments = Vec::new();
-    for (index, name) in names.iter().enumerate() {
-        if R::ID.contains(name) {
-            id.push(format!("{name} = ${}", index + 1));
-        } else {
-            assignments.push(format!("{name} = ${}", index + 1));
+    let (was, is) = (values(before)?, values(after)?);
+    let concerns_spend = names
+        .iter()
+        .zip(was.iter().zip(&is))
+        .any(|(name, (was, is))| (SPENT.contains(name) || WINDOWS.contains(name)) && was != is);
+    let (mut parameters, mut id, mut assignments) = (Vec::new(), Vec::new(), Vec::new());
+    for (name, value) in names.iter().zip(is) {
+        let is_id = R::ID.contains(name);
+        if is_id || concerns_spend || !SPENT.contains(name) {
+            parameters.push(value);
+            let list = if is_id { &mut id } else { &mut assignments };
+            list.push(format!("{name} = ${}", parameters.len()));
         }
     }
     let sql =
         format!("UPDATE {} SET {} WHERE {}", R::TABLE, assignments.join(", "), id.join(" AND "));
-    parameters.truncate(names.len());
     session.execute(&sql, parameters).await.map(|_| ())
 }
 

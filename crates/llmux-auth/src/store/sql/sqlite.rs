@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql, params_from_iter};
@@ -94,6 +94,8 @@ impl fmt::Debug for Sqlite {
 
 impl Sqlite {
     fn open(config: &SqliteConfig) -> Result<Self, StoreError> {
+        // SQLite would take `:memory:`, and an empty name, for something else than a file.
+        let config = &SqliteConfig { path: Path::new(".").join(&config.path), ..config.clone() };
         let failed =
             |error| StoreError::unavailable_by("the database's file cannot be made", error);
         prepare_file(&config.path).map_err(failed)?;
@@ -141,6 +143,7 @@ impl Backend for Sqlite {
     where
         T: Send + 'static,
         W: for<'s> FnOnce(&'s mut SqliteSession) -> BoxFuture<'s, Result<T, StoreError>>
+            + Clone
             + Send
             + 'static,
     {
@@ -219,10 +222,19 @@ impl SqliteSession {
         };
         connection
             .execute_batch(&format!(
-                "{journal} PRAGMA synchronous = {synchronous}; PRAGMA foreign_keys = ON; \
+                "PRAGMA synchronous = {synchronous}; PRAGMA foreign_keys = ON; \
                  PRAGMA temp_store = MEMORY; PRAGMA cache_size = -32768; PRAGMA mmap_size = 268435456;"
             ))
             .map_err(failure)?;
+        // SQLite does not wait for other processes here, of which one may be opening the new file, too.
+        let start = Instant::now();
+        while let Err(error) = connection.execute_batch(journal) {
+            if error.sqlite_error_code() != Some(ErrorCode::DatabaseBusy) || start.elapsed() > BUSY
+            {
+                return Err(failure(error));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
         Ok(Self { connection })
     }
 

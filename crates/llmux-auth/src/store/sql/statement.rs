@@ -14,10 +14,18 @@ impl Conditions {
         Self { dialect, sql: String::new(), parameters: Vec::new() }
     }
 
-    /// Adds a condition in which `?` stands for the value, any number of times.
+    /// Adds a condition in which `?` stands for the value, any number of times. It must be one that nothing meets if
+    /// nothing has the value.
     pub(crate) fn add(&mut self, condition: &str, value: &impl Column) -> Result<(), StoreError> {
-        let parameter = self.parameter(value.store()?);
-        self.push(&condition.replace('?', &parameter));
+        match value.store() {
+            Ok(value) => {
+                let parameter = self.parameter(value);
+                self.push(&condition.replace('?', &parameter));
+            }
+            // Nothing has a value that cannot be stored.
+            Err(StoreError::Invalid { .. }) => self.push("FALSE"),
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 
@@ -47,6 +55,10 @@ impl Conditions {
     ) -> Result<(), StoreError> {
         let Some(prefix) = prefix.filter(|prefix| !prefix.is_empty()) else { return Ok(()) };
         let prefix = prefix.to_ascii_lowercase();
+        if prefix.contains('\0') {
+            self.push("FALSE");
+            return Ok(());
+        }
         let from = self.parameter(prefix.store()?);
         let to = self.parameter(format!("{prefix}{}", char::MAX).store()?);
         let ranges: Vec<String> = columns

@@ -27,7 +27,7 @@ pub(super) async fn patch<S: Session>(
     patch.apply(&mut after, now);
     after.budget.roll(now);
     require::<S, Organization>(session, "organization_id", &after.organization_id).await?;
-    update(session, &after).await?;
+    update(session, &before, &after).await?;
     session.notify(format!("team:{team_id}")).await?;
     Ok(Updated { before, after })
 }

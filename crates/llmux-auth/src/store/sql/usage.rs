@@ -20,7 +20,7 @@ pub(super) async fn append<S: Session>(
     // By id: all writers insert in the same order, and an id counts once.
     let mut by_id: BTreeMap<&str, &UsageRecord> = BTreeMap::new();
     for record in records {
-        check_id("id", &record.id)?;
+        check(record)?;
         by_id.entry(&record.id).or_insert(record);
     }
     let rows = by_id.values().map(|record| values(*record)).collect::<Result<_, _>>()?;
@@ -42,6 +42,33 @@ pub(super) async fn append<S: Session>(
     .await?;
     charge::<S, Organization>(session, &new, |record| one(&record.organization_id)).await?;
     Ok(new.len() as u64)
+}
+
+/// More tokens than any call can have. Without a bound the mistake of one vendor would make a day's sum too large to be
+/// stored, and with it all further records of that day.
+const MAX_TOKENS: u64 = 1 << 40;
+
+/// More than any call can cost, in nano-dollars: ten million dollars.
+const MAX_SPEND: i64 = 10_000_000_000_000_000;
+
+fn check(record: &UsageRecord) -> Result<(), StoreError> {
+    check_id("id", &record.id)?;
+    for (field, tokens) in [
+        ("prompt_tokens", record.prompt_tokens),
+        ("completion_tokens", record.completion_tokens),
+        ("total_tokens", record.total_tokens),
+        ("cached_tokens", record.cached_tokens),
+        ("cache_write_tokens", record.cache_write_tokens),
+        ("reasoning_tokens", record.reasoning_tokens),
+    ] {
+        if tokens > MAX_TOKENS {
+            return Err(StoreError::invalid(field, "is more than any call can have"));
+        }
+    }
+    if !(0..=MAX_SPEND).contains(&record.spend.nanos()) {
+        return Err(StoreError::invalid("spend", "must be from 0 to 10,000,000 US dollars"));
+    }
+    Ok(())
 }
 
 /// Adds what records cost to the budgets they belong to, as far as those still exist.

@@ -20,7 +20,7 @@ pub(super) async fn patch<S: Session>(
     let mut after = before.clone();
     patch.apply(&mut after, now);
     after.budget.roll(now);
-    update(session, &after).await?;
+    update(session, &before, &after).await?;
     session.notify(format!("user:{user_id}")).await?;
     Ok(Updated { before, after })
 }
