@@ -40,8 +40,13 @@ pub(crate) enum RunError {
     DataInUse { path: String },
     #[error("cannot use the data folder {path}: {source}")]
     Data { path: String, source: io::Error },
+    #[error(
+        "another gateway uses this database. Limits are not shared yet: each gateway would enforce them for itself. \
+         database.allow_replicas: true allows that"
+    )]
+    DatabaseInUse,
     #[error("{}", chain(.0))]
-    Store(#[from] StoreError),
+    Store(StoreError),
     #[error(transparent)]
     Record(#[from] RecordError),
     #[error("{0}")]
@@ -57,7 +62,16 @@ impl RunError {
             | Self::Store(_)
             | Self::Record(_)
             | Self::Io(_) => 1,
-            Self::Bind { .. } | Self::DataInUse { .. } => 3,
+            Self::Bind { .. } | Self::DataInUse { .. } | Self::DatabaseInUse => 3,
+        }
+    }
+}
+
+impl From<StoreError> for RunError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Taken => Self::DatabaseInUse,
+            other => Self::Store(other),
         }
     }
 }
@@ -93,7 +107,7 @@ pub(crate) fn run(
             Plane::Open
         }
     };
-    if let Database::Postgres { allow_replicas: true, .. } = settings.database {
+    if matches!(&settings.database, Database::Postgres(config) if !config.exclusive) {
         tracing::warn!(
             "limits and budgets are enforced by each gateway for itself: several together let more through"
         );

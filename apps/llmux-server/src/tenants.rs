@@ -48,7 +48,7 @@ pub(crate) async fn open(database: &Database) -> Result<Arc<dyn Store>, StoreErr
         Database::Sqlite(path) => {
             llmux_auth::store::SqliteConfig::new(path).open(wall_clock()).await
         }
-        Database::Postgres { config, .. } => config.connect(wall_clock()).await,
+        Database::Postgres(config) => config.connect(wall_clock()).await,
     }
 }
 

@@ -81,6 +81,7 @@ fn postgres(check: &mut Check<'_>, working_dir: &Path, url: Secret) -> Database 
             file::SslMode::VerifyFull => SslMode::VerifyFull,
         },
         ca_file,
+        exclusive: !config.allow_replicas,
         max_connections: usize::try_from(config.max_open_conns).unwrap_or(usize::MAX),
         ..PostgresConfig::new(url)
     };
@@ -91,7 +92,7 @@ fn postgres(check: &mut Check<'_>, working_dir: &Path, url: Secret) -> Database 
         let message = "is needed with PostgreSQL, whose keys several gateways may share: set LLMUX_MASTER_KEY, for example to the output of `openssl rand -hex 32`";
         check.problem("auth.master_key", message);
     }
-    Database::Postgres { config: postgres, allow_replicas: config.allow_replicas }
+    Database::Postgres(postgres)
 }
 
 pub(super) const fn default_limits(config: &FileConfig) -> DefaultLimits {

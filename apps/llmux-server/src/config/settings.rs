@@ -80,12 +80,8 @@ pub(crate) struct Auth {
 pub(crate) enum Database {
     /// A file, for this process only.
     Sqlite(PathBuf),
-    /// A server.
-    Postgres {
-        config: PostgresConfig,
-        /// Whether other gateways may use it, too.
-        allow_replicas: bool,
-    },
+    /// A server, exclusively unless replicas are allowed.
+    Postgres(PostgresConfig),
 }
 
 /// How money is reserved.
