@@ -14,6 +14,7 @@ mod gate;
 pub mod limits;
 mod origin;
 mod period;
+pub mod roles;
 pub mod store;
 mod tenant;
 pub mod tenants;
