@@ -16,6 +16,7 @@ use crate::catalog::{Deployment, DeploymentState};
 use crate::error::ApiError;
 use crate::exchange::Exchange;
 use crate::gateway::Gateway;
+use crate::manage::{Call, Entry};
 use crate::proxy::{next_model, resolve};
 use crate::routes::{endpoint_of, json_response};
 
@@ -126,7 +127,11 @@ pub(crate) fn state(gateway: &Gateway) -> Response<Reply> {
 
 /// `POST /control/deployments/cooldown`: takes a deployment out of use for a while, or back into it. The body has
 /// `deployment_id` and `cooldown_seconds`; 0 ends the cooldown.
-pub(crate) fn set_cooldown(gateway: &Gateway, body: &[u8]) -> Result<Response<Reply>, ApiError> {
+pub(crate) async fn set_cooldown(
+    gateway: &Gateway,
+    call: &Call,
+    body: &[u8],
+) -> Result<Response<Reply>, ApiError> {
     let fields: Map<String, Value> = serde_json::from_slice(body)
         .map_err(|_| ApiError::invalid("body", "The body must be a JSON object."))?;
     let known = |name: &str| matches!(name, "deployment_id" | "cooldown_seconds");
@@ -148,7 +153,16 @@ pub(crate) fn set_cooldown(gateway: &Gateway, body: &[u8]) -> Result<Response<Re
     let set = gateway.catalog.set_cooldown(id, Some(period).filter(|period| !period.is_zero()));
     let state = set.ok_or_else(|| ApiError::deployment_not_found(id))?;
     tracing::info!(deployment = id, seconds = period.as_secs_f64(), "cooldown set by hand");
-    Ok(json_response(StatusCode::OK, &cooldown(&state)))
+    let answer = cooldown(&state);
+    let entry = Entry {
+        action: "cooldown set",
+        table: "deployment",
+        object_id: id,
+        before: None,
+        after: Some(Value::Object(fields.clone())),
+    };
+    call.audit(entry).await?;
+    Ok(json_response(StatusCode::OK, &answer))
 }
 
 fn cooldown(state: &DeploymentState) -> Value {

@@ -27,7 +27,7 @@ pub(crate) struct ApiError {
     /// The vendor's own envelope, sent instead of one made from `error`.
     verbatim: Option<Bytes>,
     retry_after: Option<Duration>,
-    allow: Option<&'static str>,
+    allow: Option<String>,
     /// The connection cannot be used again: the rest of the request is still on it.
     close: bool,
     /// Headers for the client besides ours: the vendor's, renamed.
@@ -100,6 +100,17 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "permission_error", Some("not_permitted"), message)
     }
 
+    /// A change was made that is not in the audit log.
+    pub(crate) fn not_audited(unavailable: bool) -> Self {
+        let message = "The change was made, but it could not be written to the audit log.";
+        let status = if unavailable {
+            StatusCode::SERVICE_UNAVAILABLE
+        } else {
+            StatusCode::INTERNAL_SERVER_ERROR
+        };
+        Self::new(status, "api_error", Some("not_audited"), message)
+    }
+
     pub(crate) fn unsupported_endpoint() -> Self {
         let message = "This endpoint is not available, or not for this model's provider.";
         Self::new(StatusCode::BAD_REQUEST, INVALID, Some("unsupported_endpoint"), message)
@@ -112,7 +123,8 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, INVALID, Some("unknown_url"), message)
     }
 
-    pub(crate) fn method_not_allowed(allow: &'static str) -> Self {
+    /// `allow` lists the methods as the header does.
+    pub(crate) fn method_not_allowed(allow: String) -> Self {
         let message = format!("This URL takes {allow} only.");
         let status = StatusCode::METHOD_NOT_ALLOWED;
         let error = Self::new(status, INVALID, Some("method_not_allowed"), message);
@@ -199,8 +211,8 @@ impl ApiError {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if let Some(allow) = self.allow {
-            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        if let Some(allow) = self.allow.and_then(|allow| HeaderValue::try_from(allow).ok()) {
+            headers.insert(ALLOW, allow);
         }
         if self.close {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));

@@ -15,6 +15,7 @@ mod exchange;
 mod gateway;
 mod headers;
 mod log;
+mod manage;
 mod mock;
 mod names;
 mod proxy;

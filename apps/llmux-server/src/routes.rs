@@ -10,6 +10,7 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use llmux_auth::roles::{Action as Deed, Actor, Target};
 use llmux_auth::{Admitted, Caller};
 use llmux_providers::Endpoint;
 use serde::Serialize;
@@ -22,6 +23,7 @@ use crate::collect::{discard, read_body};
 use crate::error::ApiError;
 use crate::exchange::{Exchange, Outcome, milliseconds};
 use crate::gateway::{Gateway, Worker};
+use crate::manage::{self, Operation};
 use crate::timed_io::Busy;
 use crate::{control, headers, proxy, tenants};
 
@@ -32,8 +34,9 @@ pub(crate) enum Role {
     Public,
     /// Holders of a key, everyone on an open data plane.
     Caller,
-    /// Holders of the master key.
-    Administrator,
+    /// On the management plane, those with at least this role: in what it is about, for team and organization admins;
+    /// in what is their own, for users. See [`llmux_auth::roles`], which decides.
+    Manager(&'static str),
 }
 
 impl Role {
@@ -41,7 +44,7 @@ impl Role {
         match self {
             Self::Public => "public",
             Self::Caller => "caller",
-            Self::Administrator => "administrator",
+            Self::Manager(role) => role,
         }
     }
 }
@@ -58,6 +61,7 @@ enum Action {
     Deployments,
     State,
     SetCooldown,
+    Manage(Operation),
 }
 
 /// One route. Its path is written as clients know it best; see [`Path`] for the other spellings.
@@ -77,8 +81,23 @@ const fn read(path: &'static str, role: Role, action: Action) -> Route {
     Route { method: "GET", path, role, action }
 }
 
-const fn manage(path: &'static str, action: Action) -> Route {
-    Route { method: "POST", path, role: Role::Administrator, action }
+const fn manage(
+    method: &'static str,
+    path: &'static str,
+    role: &'static str,
+    operation: Operation,
+) -> Route {
+    Route { method, path, role: Role::Manager(role), action: Action::Manage(operation) }
+}
+
+/// A route of the whole gateway.
+const fn control(
+    method: &'static str,
+    path: &'static str,
+    role: &'static str,
+    action: Action,
+) -> Route {
+    Route { method, path, role: Role::Manager(role), action }
 }
 
 static ROUTES: &[Route] = &[
@@ -98,11 +117,54 @@ static ROUTES: &[Route] = &[
     read("/health", Role::Public, Action::Health),
     read("/health/live", Role::Public, Action::Live),
     read("/health/ready", Role::Public, Action::Ready),
-    read("/control/deployments", Role::Administrator, Action::Deployments),
-    read("/control/state", Role::Administrator, Action::State),
-    manage("/control/deployments/cooldown", Action::SetCooldown),
-    manage("/route/explain", Action::Explain),
+    control("GET", "/control/deployments", ADMIN_VIEWER, Action::Deployments),
+    control("GET", "/control/state", ADMIN_VIEWER, Action::State),
+    control("POST", "/control/deployments/cooldown", ADMIN, Action::SetCooldown),
+    control("POST", "/route/explain", ADMIN_VIEWER, Action::Explain),
+    manage("POST", "/key/generate", USER, Operation::KeyGenerate),
+    manage("POST", "/key/update", USER, Operation::KeyUpdate),
+    manage("POST", "/key/delete", USER, Operation::KeyDelete),
+    manage("POST", "/key/block", USER, Operation::KeyBlock),
+    manage("POST", "/key/unblock", USER, Operation::KeyUnblock),
+    manage("POST", "/key/regenerate", USER, Operation::KeyRegenerate),
+    manage("GET", "/key/info", "key", Operation::KeyInfo),
+    manage("GET", "/key/list", VIEWER, Operation::KeyList),
+    manage("POST", "/team/new", ORG_ADMIN, Operation::TeamNew),
+    manage("POST", "/team/update", TEAM_ADMIN, Operation::TeamUpdate),
+    manage("POST", "/team/delete", ORG_ADMIN, Operation::TeamDelete),
+    manage("POST", "/team/block", ORG_ADMIN, Operation::TeamBlock),
+    manage("POST", "/team/unblock", ORG_ADMIN, Operation::TeamUnblock),
+    manage("POST", "/team/member_add", TEAM_ADMIN, Operation::TeamMemberAdd),
+    manage("POST", "/team/member_delete", TEAM_ADMIN, Operation::TeamMemberDelete),
+    manage("POST", "/team/member_update", TEAM_ADMIN, Operation::TeamMemberUpdate),
+    manage("GET", "/team/info", VIEWER, Operation::TeamInfo),
+    manage("GET", "/team/list", VIEWER, Operation::TeamList),
+    manage("POST", "/user/new", ADMIN, Operation::UserNew),
+    manage("POST", "/user/update", ADMIN, Operation::UserUpdate),
+    manage("POST", "/user/delete", ADMIN, Operation::UserDelete),
+    manage("GET", "/user/info", VIEWER, Operation::UserInfo),
+    manage("GET", "/user/list", VIEWER, Operation::UserList),
+    manage("POST", "/organization/new", ADMIN, Operation::OrganizationNew),
+    manage("PATCH", "/organization/update", ADMIN, Operation::OrganizationUpdate),
+    manage("POST", "/organization/update", ADMIN, Operation::OrganizationUpdate),
+    manage("DELETE", "/organization/delete", ADMIN, Operation::OrganizationDelete),
+    manage("POST", "/organization/delete", ADMIN, Operation::OrganizationDelete),
+    manage("GET", "/organization/info", ORG_ADMIN, Operation::OrganizationInfo),
+    manage("GET", "/organization/list", ORG_ADMIN, Operation::OrganizationList),
+    manage("GET", "/organization/members", ORG_ADMIN, Operation::OrganizationMembers),
+    manage("POST", "/organization/member_add", ORG_ADMIN, Operation::OrganizationMemberAdd),
+    manage("PATCH", "/organization/member_update", ORG_ADMIN, Operation::OrganizationMemberUpdate),
+    manage("POST", "/organization/member_update", ORG_ADMIN, Operation::OrganizationMemberUpdate),
+    manage("DELETE", "/organization/member_delete", ORG_ADMIN, Operation::OrganizationMemberDelete),
+    manage("POST", "/organization/member_delete", ORG_ADMIN, Operation::OrganizationMemberDelete),
 ];
+
+const ADMIN: &str = "proxy_admin";
+const ADMIN_VIEWER: &str = "proxy_admin_viewer";
+const ORG_ADMIN: &str = "org_admin";
+const TEAM_ADMIN: &str = "team_admin";
+const USER: &str = "internal_user";
+const VIEWER: &str = "internal_user_viewer";
 
 /// The largest body of a request to the management plane, in bytes.
 const MAX_MANAGEMENT_BODY: usize = 1024 * 1024;
@@ -131,7 +193,7 @@ static MANAGEMENT: [&str; 14] = [
 /// Lists the routes, one a line: method, path, role.
 pub(crate) fn list() -> String {
     let line =
-        |route: &Route| format!("{:<5} {:<30} {}\n", route.method, route.path, route.role.as_str());
+        |route: &Route| format!("{:<6} {:<30} {}\n", route.method, route.path, route.role.as_str());
     ROUTES.iter().map(line).collect()
 }
 
@@ -253,7 +315,7 @@ async fn dispatch(
     let here = |route: &&Route| match route.role {
         Role::Public => true,
         Role::Caller => connection.port == Port::Main,
-        Role::Administrator => connection.port == Port::Admin || admin_port == 0,
+        Role::Manager(_) => connection.port == Port::Admin || admin_port == 0,
     };
     if !found.iter().any(here) {
         return elsewhere(connection, &path, &head, exchange).await;
@@ -263,14 +325,17 @@ async fn dispatch(
         ref method => method.as_str(),
     };
     let Some(route) = found.iter().find(|route| route.method == method) else {
-        let allow =
-            if found.iter().any(|route| route.method == "GET") { "GET, HEAD" } else { "POST" };
-        return Err(ApiError::method_not_allowed(allow));
+        let allow = found.iter().flat_map(|route| match route.method {
+            "GET" => vec!["GET", "HEAD"],
+            other => vec![other],
+        });
+        return Err(ApiError::method_not_allowed(allow.collect::<Vec<_>>().join(", ")));
     };
     exchange.line.route = route.path;
-    if route.role == Role::Administrator {
-        administer(gateway, &head, exchange).await?;
-    }
+    let caller = match route.role {
+        Role::Manager(_) => manager(gateway, &head, exchange).await?,
+        Role::Public | Role::Caller => Caller::Anonymous,
+    };
     match route.action {
         Action::Proxy(endpoint) => {
             let model = path.deployment.clone();
@@ -300,9 +365,22 @@ async fn dispatch(
             }
             Ok((response, None))
         }
-        Action::State => Ok((control::state(gateway), None)),
-        Action::Deployments => Ok((control::deployments(gateway), None)),
+        Action::Manage(operation) => {
+            let limit = MAX_MANAGEMENT_BODY;
+            let body = read_body(gateway, &head.headers, body, limit, exchange).await?;
+            let query = head.uri.query();
+            Ok((manage::call(gateway, operation, &caller, query, body, exchange).await?, None))
+        }
+        Action::Deployments => {
+            check(&caller, Deed::Read)?;
+            Ok((control::deployments(gateway), None))
+        }
+        Action::State => {
+            check(&caller, Deed::Read)?;
+            Ok((control::state(gateway), None))
+        }
         Action::Explain => {
+            check(&caller, Deed::Read)?;
             let limit = gateway.settings.server.max_body_bytes;
             let body = read_body(gateway, &head.headers, body, limit, exchange).await?;
             Ok((control::explain(gateway, head, body, exchange)?, None))
@@ -310,7 +388,9 @@ async fn dispatch(
         Action::SetCooldown => {
             let limit = MAX_MANAGEMENT_BODY;
             let body = read_body(gateway, &head.headers, body, limit, exchange).await?;
-            Ok((control::set_cooldown(gateway, &body)?, None))
+            check(&caller, Deed::Change)?;
+            let call = manage::Call::new(gateway, &caller, exchange);
+            Ok((control::set_cooldown(gateway, &call, &body).await?, None))
         }
     }
 }
@@ -327,7 +407,8 @@ async fn elsewhere(
     let management_here = connection.port == Port::Admin || gateway.settings.server.admin_port == 0;
     if management_here && MANAGEMENT.iter().any(|prefix| raw.starts_with(prefix)) {
         exchange.line.route = "management";
-        administer(gateway, head, exchange).await?;
+        let caller = manager(gateway, head, exchange).await?;
+        check(&caller, Deed::Read)?;
         return Err(ApiError::unsupported_endpoint());
     }
     if connection.port == Port::Main && NOT_BUILT.iter().any(|route| path.matches(route)) {
@@ -350,23 +431,33 @@ async fn identify(
     Ok(caller)
 }
 
-/// Lets the holder of the master key pass.
-async fn administer(
+/// Finds out who is calling the management plane.
+async fn manager(
     gateway: &Gateway,
     head: &Parts,
     exchange: &mut Exchange,
-) -> Result<(), ApiError> {
+) -> Result<Caller, ApiError> {
     let caller = tenants::manager(gateway, head).await?;
     exchange.line.caller = Some(caller.clone());
-    match caller {
-        Caller::Master => Ok(()),
-        Caller::Anonymous | Caller::Key(_) => Err(ApiError::not_permitted()),
+    Ok(caller)
+}
+
+/// Refuses who may not do this with the gateway as a whole.
+fn check(caller: &Caller, action: Deed) -> Result<(), ApiError> {
+    if Actor::of(caller).may(action, &Target::Gateway) {
+        Ok(())
+    } else {
+        Err(ApiError::not_permitted())
     }
 }
 
 pub(crate) fn json_response(status: StatusCode, body: &impl Serialize) -> Response<Reply> {
     let text = serde_json::to_vec(body).expect("texts and numbers are always JSON");
-    let mut response = Response::new(Reply::Whole(Bytes::from(text)));
+    json_text_response(status, Bytes::from(text))
+}
+
+pub(crate) fn json_text_response(status: StatusCode, text: Bytes) -> Response<Reply> {
+    let mut response = Response::new(Reply::Whole(text));
     *response.status_mut() = status;
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(CONTENT_TYPE, json);
@@ -474,7 +565,7 @@ impl Path {
 }
 
 /// Undoes percent-encoding (RFC 3986, 2.1); what is not an encoding stays.
-fn decoded(text: &str) -> String {
+pub(crate) fn decoded(text: &str) -> String {
     if !text.contains('%') {
         return text.to_owned();
     }

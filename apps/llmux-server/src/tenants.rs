@@ -108,6 +108,11 @@ impl Tenants {
         &self.inner.store
     }
 
+    /// Returns where the database is talked to: what runs there goes on when a client leaves.
+    pub(crate) const fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
     /// Returns the limits and budgets of this process.
     pub(crate) fn limiter(&self) -> &Arc<Limiter> {
         &self.inner.limiter
