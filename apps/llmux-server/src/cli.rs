@@ -139,7 +139,7 @@ pub(crate) fn main() -> ExitCode {
 fn demo(sources: Sources) -> io::Result<u8> {
     let (_folder, settings) = demo::settings(sources)?;
     let master_key = settings.as_ref().ok().and_then(|settings| settings.auth.master_key.clone());
-    serve(settings, |addresses| {
+    serve(settings, move |addresses| {
         if let Some(master_key) = &master_key {
             let _ = demo::introduce(addresses, master_key, &mut io::stdout());
         }
@@ -149,7 +149,7 @@ fn demo(sources: Sources) -> io::Result<u8> {
 /// Runs the server with a configuration that was good, else tells what is wrong with it.
 fn serve(
     settings: Result<Settings, Vec<Problem>>,
-    announce: impl FnOnce(&Addresses),
+    announce: impl FnOnce(&Addresses) + Send + 'static,
 ) -> io::Result<u8> {
     let settings = match settings {
         Ok(settings) => settings,

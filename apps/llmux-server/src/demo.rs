@@ -99,7 +99,7 @@ and with \"stream\": true."
         Ok(key) => writeln!(
             out,
             "
-A team's key with a budget of one cent and ten requests a minute is made already. Use it, see what it spent, and
+A team's key with a budget of ten cents and ten requests a minute is made already. Use it, see what it spent, and
 run into its limits:
 
   curl -i {base}/v1/chat/completions -H 'authorization: Bearer {key}' -H 'content-type: application/json' \\
@@ -122,7 +122,7 @@ fn new_key(address: SocketAddr, master_key: &str) -> io::Result<String> {
     let team = json!({ "team_id": "demo", "team_alias": "Demo team" });
     post(address, master_key, "/team/new", &team)?;
     let key = json!({
-        "key_alias": "demo", "team_id": "demo", "max_budget": 0.01, "rpm_limit": 10, "budget_duration": "1d",
+        "key_alias": "demo", "team_id": "demo", "max_budget": 0.1, "rpm_limit": 10, "budget_duration": "1d",
     });
     let made = post(address, master_key, "/key/generate", &key)?;
     let key = made.get("key").and_then(Value::as_str);

@@ -79,7 +79,7 @@ impl From<StoreError> for RunError {
 /// Runs the gateway until a signal ends it. `announce` is told the addresses once all of them take connections.
 pub(crate) fn run(
     mut settings: Settings,
-    announce: impl FnOnce(&Addresses),
+    announce: impl FnOnce(&Addresses) + Send + 'static,
 ) -> Result<(), RunError> {
     raise_file_limit();
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -172,7 +172,11 @@ pub(crate) fn run(
         providers = gateway.settings.providers.len(),
         "listening"
     );
-    announce(&addresses);
+    // On a thread of its own: it may use the gateway, whose database is talked to from here.
+    let announced = control.spawn_blocking(move || announce(&addresses));
+    if control.block_on(announced).is_err() {
+        tracing::error!("the announcement panicked");
+    }
 
     control.block_on(until_the_end(&gateway, &phase, &connections, grace, signals));
     for worker in workers {
