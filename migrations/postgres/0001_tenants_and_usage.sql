@@ -259,3 +259,21 @@ CREATE TABLE daily_totals (
     spend BIGINT NOT NULL,
     CONSTRAINT "daily_totals.key" PRIMARY KEY (day, model, provider)
 );
+
+-- The same of each team and each organization: both have many keys, whose rows would have to be read one by one.
+CREATE TABLE daily_groups (
+    kind TEXT COLLATE "C" NOT NULL,
+    day BIGINT NOT NULL,
+    id TEXT COLLATE "C" NOT NULL,
+    log_records BIGINT NOT NULL,
+    api_requests BIGINT NOT NULL,
+    attempts BIGINT NOT NULL,
+    failed_attempts BIGINT NOT NULL,
+    cache_hits BIGINT NOT NULL,
+    prompt_tokens BIGINT NOT NULL,
+    completion_tokens BIGINT NOT NULL,
+    total_tokens BIGINT NOT NULL,
+    spend BIGINT NOT NULL,
+    CONSTRAINT "daily_groups.key" PRIMARY KEY (kind, day, id)
+);
+CREATE INDEX daily_groups_id ON daily_groups (kind, id, day);

@@ -258,3 +258,21 @@ CREATE TABLE daily_totals (
     spend INTEGER NOT NULL,
     CONSTRAINT "daily_totals.key" PRIMARY KEY (day, model, provider)
 ) STRICT, WITHOUT ROWID;
+
+-- The same of each team and each organization: both have many keys, whose rows would have to be read one by one.
+CREATE TABLE daily_groups (
+    kind TEXT NOT NULL,
+    day INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    log_records INTEGER NOT NULL,
+    api_requests INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    failed_attempts INTEGER NOT NULL,
+    cache_hits INTEGER NOT NULL,
+    prompt_tokens INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL,
+    total_tokens INTEGER NOT NULL,
+    spend INTEGER NOT NULL,
+    CONSTRAINT "daily_groups.key" PRIMARY KEY (kind, day, id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX daily_groups_id ON daily_groups (kind, id, day);

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use llmux_auth::store::{
     Dimension, KeyFilter, Page, PostgresConfig, SqliteConfig, Store, TeamFilter, UsageFilter,
+    Within,
 };
 use llmux_auth::tenants::{
     Budget, Key, KeyHash, KeyType, Limits, Money, Team, UnixMillis, UsageRecord, UsageStatus,
@@ -88,6 +89,23 @@ async fn lists(store: &dyn Store, keys: u64) -> Result<(), Failure> {
     measure("keys, first page", || store.list_keys(&all, page, now)).await?;
     measure("keys, a page in the middle", || store.list_keys(&all, far, now)).await?;
     measure("keys of a team", || store.list_keys(&keys_of_team, page, now)).await?;
+    let dearest = KeyFilter { dearest_first: true, ..KeyFilter::default() };
+    measure("keys, the dearest", || store.list_keys(&dearest, page, now)).await?;
+    measure("keys, the dearest, in the middle", || store.list_keys(&dearest, far, now)).await?;
+    let of_organization = UsageFilter { organization_id: Some("o7".to_owned()), ..month.clone() };
+    measure("usage of an organization", || store.list_usage(&of_organization, page)).await?;
+    measure("totals of an organization", || store.usage_totals(&of_organization)).await?;
+    let within = Some(Within {
+        user_id: Some("u7".to_owned()),
+        team_ids: vec!["t7".to_owned(), "t8".to_owned()],
+        organization_ids: Vec::new(),
+    });
+    let reach = UsageFilter { within: within.clone(), ..month.clone() };
+    measure("usage within a team admin's reach", || store.list_usage(&reach, page)).await?;
+    measure("a team admin's month by day", || store.usage_by(Dimension::Day, &reach, page)).await?;
+    let keys_within = KeyFilter { within, ..KeyFilter::default() };
+    measure("keys within a team admin's reach", || store.list_keys(&keys_within, page, now))
+        .await?;
     measure("keys by the beginning of their alias", || store.list_keys(&keys_like, page, now))
         .await?;
     let teams = TeamFilter::default();

@@ -22,7 +22,7 @@ use crate::tenants::{
 pub use error::StoreError;
 pub use query::{
     AuditFilter, Dimension, KeyFilter, Listed, MemberFilter, OrganizationFilter, Page, TeamFilter,
-    UsageFilter, UserFilter,
+    UsageFilter, UserFilter, Within,
 };
 #[cfg(feature = "postgres")]
 pub use sql::postgres::{PostgresConfig, SslMode};
@@ -133,7 +133,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Deletes keys, all or none, and returns them.
     fn delete_keys<'a>(&'a self, keys: &'a [KeyRef]) -> Answer<'a, Vec<Key>>;
 
-    /// Lists keys, newest first.
+    /// Lists keys, newest first unless the filter says otherwise.
     fn list_keys<'a>(
         &'a self,
         filter: &'a KeyFilter,
@@ -162,7 +162,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Deletes teams with their members and keys, all or none, and returns them.
     fn delete_teams<'a>(&'a self, team_ids: &'a [String]) -> Answer<'a, Vec<Team>>;
 
-    /// Lists teams, newest first.
+    /// Lists teams, newest first unless the filter says otherwise.
     fn list_teams<'a>(
         &'a self,
         filter: &'a TeamFilter,
@@ -223,7 +223,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Deletes users with their places and keys, all or none, and returns them.
     fn delete_users<'a>(&'a self, user_ids: &'a [String]) -> Answer<'a, Vec<User>>;
 
-    /// Lists users, newest first.
+    /// Lists users, newest first unless the filter says otherwise.
     fn list_users<'a>(
         &'a self,
         filter: &'a UserFilter,

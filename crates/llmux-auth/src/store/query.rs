@@ -51,6 +51,17 @@ pub struct Listed<T> {
     pub page_size: u32,
 }
 
+/// What somebody may see: all that belongs to one of these.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Within {
+    /// A user.
+    pub user_id: Option<String>,
+    /// Teams.
+    pub team_ids: Vec<String>,
+    /// Organizations, with their teams.
+    pub organization_ids: Vec<String>,
+}
+
 /// Which keys to list. Absent conditions hold for all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyFilter {
@@ -64,6 +75,10 @@ pub struct KeyFilter {
     pub key_alias: Option<String>,
     /// Those whose alias begins so; lower and upper case of ASCII letters are the same.
     pub search: Option<String>,
+    /// Those that belong to one of these.
+    pub within: Option<Within>,
+    /// The one that spent most first, instead of the newest; what counts is the present window of its budget.
+    pub dearest_first: bool,
 }
 
 /// Which teams to list. Absent conditions hold for all.
@@ -77,6 +92,10 @@ pub struct TeamFilter {
     pub team_alias: Option<String>,
     /// Those whose alias begins so; lower and upper case of ASCII letters are the same.
     pub search: Option<String>,
+    /// Those that belong to one of these.
+    pub within: Option<Within>,
+    /// The one that spent most first, instead of the newest; what counts is the present window of its budget.
+    pub dearest_first: bool,
 }
 
 /// Which users to list. Absent conditions hold for all.
@@ -90,6 +109,10 @@ pub struct UserFilter {
     pub role: Option<Role>,
     /// Those whose id, address or alias begins so; lower and upper case of ASCII letters are the same.
     pub search: Option<String>,
+    /// Those that belong to one of these.
+    pub within: Option<Within>,
+    /// The one that spent most first, instead of the newest; what counts is the present window of its budget.
+    pub dearest_first: bool,
 }
 
 /// Which organizations to list. Absent conditions hold for all.
@@ -148,6 +171,8 @@ pub struct UsageFilter {
     pub provider: Option<String>,
     /// Usage of this request.
     pub request_id: Option<String>,
+    /// Usage of one of these: as it was then, whatever belongs to whom now.
+    pub within: Option<Within>,
 }
 
 impl UsageFilter {
@@ -163,6 +188,7 @@ impl UsageFilter {
             model: None,
             provider: None,
             request_id: None,
+            within: None,
         }
     }
 }

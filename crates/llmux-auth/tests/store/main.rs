@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "in tests both are failures")]
 
 mod any;
+mod lists;
 mod postgres;
 mod samples;
 mod sqlite;
@@ -51,6 +52,8 @@ macro_rules! all {
             suite::a_snapshot_holds_all_that_a_key_hangs_on
             suite::lists_page_through_everything_once_newest_first
             suite::lists_filter_by_each_condition
+            lists::lists_show_what_is_within_reach
+            lists::pages_far_into_a_list_are_those_that_belong_there
             suite::last_use_moves_forward_only
             suite::the_audit_log_is_listed_and_expires
             suite::texts_that_cannot_be_stored_are_refused
@@ -62,6 +65,7 @@ macro_rules! all {
             usage::budgets_roll_to_their_next_window
             usage::models_with_budgets_are_counted_apart
             usage::a_budget_whose_window_was_taken_away_starts_with_what_is_spent_now
+            usage::the_dearest_are_those_that_spent_most_in_their_present_window
             usage::sums_agree_with_the_records
             usage::sums_are_made_by_each_dimension
             usage::records_are_filtered_and_paged

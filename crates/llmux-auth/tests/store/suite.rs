@@ -5,12 +5,12 @@ use std::task::Poll;
 
 use llmux_auth::store::{
     AuditFilter, KeyFilter, MemberFilter, OrganizationFilter, Page, Store, StoreError, TeamFilter,
-    UserFilter,
+    UsageFilter, UserFilter,
 };
 use llmux_auth::tenants::{
     AuditRecord, Key, KeyHash, KeyPatch, KeyRef, MemberRole, Money, OrganizationMemberPatch,
     OrganizationPatch, OrganizationRole, Patch, Role, TeamMember, TeamMemberPatch, TeamPatch,
-    UserPatch,
+    UsageRecord, UserPatch,
 };
 use proptest::test_runner::TestRunner;
 
@@ -95,7 +95,7 @@ pub(crate) async fn every_field_of_every_record_comes_back(store: &dyn Store) {
             AuditFilter { object_id: Some(audit.object_id.clone()), ..AuditFilter::default() };
         assert!(store.list_audit(&filter, page()).await.unwrap().data.contains(&audit));
         let day = usage.start_time.day();
-        let filter = llmux_auth::store::UsageFilter::days(day, day);
+        let filter = UsageFilter::days(day, day);
         assert!(store.list_usage(&filter, page()).await.unwrap().data.contains(&usage));
         let filter = KeyFilter { user_id: key.user_id.clone(), ..KeyFilter::default() };
         assert_eq!(store.list_keys(&filter, page(), NOW).await.unwrap().data, [key.clone()]);

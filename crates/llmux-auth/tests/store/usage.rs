@@ -1,6 +1,8 @@
 //! Usage, its sums, and what it does to budgets.
 
-use llmux_auth::store::{Dimension, Page, Store, StoreError, UsageFilter};
+use llmux_auth::store::{
+    Dimension, KeyFilter, Page, Store, StoreError, TeamFilter, UsageFilter, UserFilter, Within,
+};
 use llmux_auth::tenants::{
     Day, KeyPatch, KeyRef, Money, Patch, UnixMillis, UsageRecord, UsageStatus, UsageTotals,
 };
@@ -186,6 +188,52 @@ pub(crate) async fn a_budget_whose_window_was_taken_away_starts_with_what_is_spe
     assert_eq!((key.budget.spend.nanos(), key.budget.model_spend["gpt"].spend.nanos()), (7, 7));
 }
 
+pub(crate) async fn the_dearest_are_those_that_spent_most_in_their_present_window(
+    store: &dyn Store,
+) {
+    for id in ["a", "b", "c", "d"] {
+        let mut key = key(id);
+        let mut team = team(id);
+        let mut user = user(id);
+        if id == "a" {
+            for budget in [&mut key.budget, &mut team.budget, &mut user.budget] {
+                budget.set_duration(Some("1h".parse().unwrap()), NOW);
+            }
+        }
+        store.insert_team(&team, &[]).await.unwrap();
+        store.insert_user(&user).await.unwrap();
+        key.team_id = Some(id.to_owned());
+        key.user_id = Some(id.to_owned());
+        store.insert_key(&key).await.unwrap();
+        let mut record =
+            usage(id, if id == "a" { 9 } else { i64::from(id.as_bytes()[0] % 2) }, NOW);
+        record.token_id = Some(id.to_owned());
+        record.team_id = Some(id.to_owned());
+        record.user_id = Some(id.to_owned());
+        store.append_usage(&[record]).await.unwrap();
+    }
+    // Those that spent as much as each other by their id.
+    for (now, order) in [(NOW, "acbd"), (NOW.plus(HOUR), "cabd")] {
+        let mut found = [String::new(), String::new(), String::new()];
+        for number in 1..=2 {
+            let page = Page::new(number, 2).unwrap();
+            let filter = KeyFilter { dearest_first: true, ..KeyFilter::default() };
+            let keys = store.list_keys(&filter, page, now).await.unwrap();
+            found[0].extend(keys.data.iter().map(|key| key.token_id.as_str()));
+            assert!(keys.data.iter().all(|key| key.token_id != "a"
+                || key.budget.spend.nanos() == if now == NOW { 9 } else { 0 }));
+            let filter = TeamFilter { dearest_first: true, ..TeamFilter::default() };
+            let teams = store.list_teams(&filter, page, now).await.unwrap();
+            found[1].extend(teams.data.iter().map(|team| team.team_id.as_str()));
+            let filter = UserFilter { dearest_first: true, ..UserFilter::default() };
+            let users = store.list_users(&filter, page, now).await.unwrap();
+            found[2].extend(users.data.iter().map(|user| user.user_id.as_str()));
+            assert_eq!((keys.total, teams.total, users.total), (4, 4, 4));
+        }
+        assert_eq!(found, [order, order, order]);
+    }
+}
+
 /// Records of several days, keys, teams, models and outcomes.
 fn mixed() -> Vec<UsageRecord> {
     (0..300_i64)
@@ -225,7 +273,20 @@ fn filters() -> Vec<UsageFilter> {
         UsageFilter { provider: some("p0"), ..week() },
         UsageFilter { token_id: some("k1"), model: some("m3"), provider: some("p1"), ..week() },
         UsageFilter { user_id: some("nobody"), ..week() },
+        UsageFilter { team_id: some("t0"), model: some("m2"), ..week() },
+        UsageFilter { team_id: some("t0"), organization_id: some("o1"), ..week() },
+        within(some("u3"), &["t1", "gone"], &[]),
+        within(None, &[], &["o0"]),
+        UsageFilter { team_id: some("t1"), ..within(some("u1"), &[], &["o0", "a\0b"]) },
+        within(None, &[], &[]),
+        within(some("a\0b"), &[], &[]),
     ]
+}
+
+fn within(user_id: Option<String>, teams: &[&str], organizations: &[&str]) -> UsageFilter {
+    let texts = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect();
+    let (team_ids, organization_ids) = (texts(teams), texts(organizations));
+    UsageFilter { within: Some(Within { user_id, team_ids, organization_ids }), ..week() }
 }
 
 fn matches(filter: &UsageFilter, record: &UsageRecord) -> bool {
@@ -239,6 +300,14 @@ fn matches(filter: &UsageFilter, record: &UsageRecord) -> bool {
         && same(&filter.model, &Some(record.model.clone()))
         && same(&filter.provider, &record.provider)
         && same(&filter.request_id, &Some(record.request_id.clone()))
+        && filter.within.as_ref().is_none_or(|within| {
+            let among = |ids: &[String], id: &Option<String>| {
+                id.as_ref().is_some_and(|id| ids.contains(id))
+            };
+            (within.user_id.is_some() && within.user_id == record.user_id)
+                || among(&within.team_ids, &record.team_id)
+                || among(&within.organization_ids, &record.organization_id)
+        })
 }
 
 fn sum<'a>(records: impl Iterator<Item = &'a UsageRecord>) -> UsageTotals {
@@ -315,6 +384,8 @@ pub(crate) async fn sums_are_made_by_each_dimension(store: &dyn Store) {
         let second = store.usage_by(dimension, &filter, Page::new(2, 2).unwrap()).await.unwrap();
         let rest: Vec<_> = listed.data.iter().skip(2).take(2).cloned().collect();
         assert_eq!((second.data, second.total), (rest, listed.total));
+        let none = store.usage_by(dimension, &filter, Page::new(9, 999).unwrap()).await.unwrap();
+        assert_eq!((none.data, none.total), (Vec::new(), listed.total));
     }
 }
 

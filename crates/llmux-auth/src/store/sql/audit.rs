@@ -1,4 +1,4 @@
-use super::records::{check_id, insert, list};
+use super::records::{Order, check_id, insert, list};
 use super::statement::Conditions;
 use super::value::Column as _;
 use super::{Session, StoreError};
@@ -25,7 +25,7 @@ pub(super) async fn page<S: Session>(
     conditions.add_some("object_id = ?", filter.object_id.as_ref())?;
     conditions.add_some("updated_at >= ?", filter.start.as_ref())?;
     conditions.add_some("updated_at < ?", filter.end.as_ref())?;
-    list(session, conditions, "updated_at DESC, id DESC", page, UnixMillis(0)).await
+    list(session, conditions, Order::By("updated_at DESC, id DESC"), page, UnixMillis(0)).await
 }
 
 pub(super) async fn expire<S: Session>(

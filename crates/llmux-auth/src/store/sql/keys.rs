@@ -1,6 +1,6 @@
 use super::record::{Fields, load, names};
-use super::records::{check_id, delete, find, insert, list, lock, require, update};
-use super::statement::Conditions;
+use super::records::{Order, check_id, delete, find, insert, list, lock, require, update};
+use super::statement::{Conditions, WithinColumns};
 use super::value::{Column as _, Value, next};
 use super::{Session, StoreError};
 use crate::store::{KeyFilter, KeySnapshot, Listed, Page, Updated};
@@ -109,6 +109,15 @@ pub(super) async fn remove<S: Session>(
     Ok(deleted)
 }
 
+const WITHIN: WithinColumns = WithinColumns {
+    user: "user_id = ?",
+    teams: &["team_id IN ?"],
+    organizations: &[
+        "organization_id IN ?",
+        "team_id IN (SELECT team_id FROM teams WHERE organization_id IN ?)",
+    ],
+};
+
 pub(super) async fn page<S: Session>(
     session: &mut S,
     filter: &KeyFilter,
@@ -124,7 +133,12 @@ pub(super) async fn page<S: Session>(
     )?;
     conditions.add_some("key_alias = ?", filter.key_alias.as_ref())?;
     conditions.add_prefix(&["key_alias"], filter.search.as_ref())?;
-    list(session, conditions, "created_at DESC, token_id DESC", page, now).await
+    if let Some(within) = &filter.within {
+        conditions.add_within(&WITHIN, within);
+    }
+    let newest = Order::By("created_at DESC, token_id DESC");
+    let order = if filter.dearest_first { Order::Dearest } else { newest };
+    list(session, conditions, order, page, now).await
 }
 
 pub(super) async fn touch<S: Session>(

@@ -1,5 +1,5 @@
 use super::record::Record;
-use super::records::{delete, insert, list, lock, require, update};
+use super::records::{Order, delete, insert, list, lock, require, update};
 use super::statement::Conditions;
 use super::{Session, StoreError};
 use crate::store::{Listed, MemberFilter, Page, Updated};
@@ -11,12 +11,14 @@ use crate::tenants::{
 /// A place in a group.
 pub(super) trait Member: Record + Clone {
     type Group: Record;
+    const ORDER: Order;
 
     fn ids(&self) -> (&String, &String);
 }
 
 impl Member for TeamMember {
     type Group = Team;
+    const ORDER: Order = Order::By("team_id, user_id");
 
     fn ids(&self) -> (&String, &String) {
         (&self.team_id, &self.user_id)
@@ -25,6 +27,7 @@ impl Member for TeamMember {
 
 impl Member for OrganizationMember {
     type Group = Organization;
+    const ORDER: Order = Order::By("organization_id, user_id");
 
     fn ids(&self) -> (&String, &String) {
         (&self.organization_id, &self.user_id)
@@ -117,5 +120,5 @@ pub(super) async fn page<S: Session, M: Member>(
     let mut conditions = Conditions::new(session.dialect());
     conditions.add_some(&format!("{} = ?", M::ID[0]), filter.group_id.as_ref())?;
     conditions.add_some("user_id = ?", filter.user_id.as_ref())?;
-    list(session, conditions, &M::ID.join(", "), page, now).await
+    list(session, conditions, M::ORDER, page, now).await
 }

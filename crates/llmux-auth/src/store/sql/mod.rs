@@ -46,6 +46,16 @@ impl Dialect {
         }
     }
 
+    /// The set of the ids in the list parameter `$number`, for `IN`.
+    pub(crate) fn list(self, number: usize) -> String {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite => format!("(SELECT value FROM json_each(${number}))"),
+            #[cfg(feature = "postgres")]
+            Self::Postgres => format!("(SELECT unnest(${number}::text[]))"),
+        }
+    }
+
     /// The condition that `columns` are among the ids in as many list parameters from `$first` on.
     pub(crate) fn any(self, columns: &[&str], first: usize) -> String {
         let names = columns.join(", ");

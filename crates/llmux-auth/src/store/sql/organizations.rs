@@ -1,4 +1,4 @@
-use super::records::{check_id, count, delete, insert, list, lock, update};
+use super::records::{Order, check_id, count, delete, insert, list, lock, update};
 use super::statement::Conditions;
 use super::value::Column as _;
 use super::{Session, StoreError, members};
@@ -73,5 +73,5 @@ pub(super) async fn page<S: Session>(
         filter.user_id.as_ref(),
     )?;
     conditions.add_some("organization_alias = ?", filter.organization_alias.as_ref())?;
-    list(session, conditions, "created_at DESC, organization_id DESC", page, now).await
+    list(session, conditions, Order::By("created_at DESC, organization_id DESC"), page, now).await
 }

@@ -448,6 +448,7 @@ fn failure(error: tokio_postgres::Error) -> StoreError {
 fn constraint_field(constraint: &str) -> &'static str {
     match constraint {
         "daily_usage.key" | "daily_totals.key" => "provider",
+        "daily_groups.key" => "id",
         _ => "user_id",
     }
 }

@@ -153,11 +153,23 @@ pub(crate) async fn delete<S: Session, R: Record>(
     Ok(record)
 }
 
+/// In which order a list is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Order {
+    /// By these columns.
+    By(&'static str),
+    /// By what was spent in the present window, the most first.
+    Dearest,
+}
+
+/// From which offset on a page's ids are found before its rows are read, so that skipped rows are not read.
+const FAR: u64 = 1000;
+
 /// Lists a page of the records that meet the conditions, and counts them all.
 pub(crate) async fn list<S: Session, R: Record>(
     session: &mut S,
     conditions: Conditions,
-    order: &str,
+    order: Order,
     page: Page,
     now: UnixMillis,
 ) -> Result<Listed<R>, StoreError> {
@@ -171,7 +183,7 @@ pub(crate) async fn list<S: Session, R: Record>(
 pub(crate) async fn list_of<S: Session, R: Record>(
     session: &mut S,
     (condition, mut parameters): (String, Vec<Value>),
-    order: &str,
+    order: Order,
     page: Page,
     now: UnixMillis,
     total: u64,
@@ -179,13 +191,33 @@ pub(crate) async fn list_of<S: Session, R: Record>(
     let offset = u64::from(page.number() - 1) * u64::from(page.size());
     let mut data: Vec<R> = Vec::new();
     if offset < total {
+        let (names, table) = (names::<R>().join(", "), R::TABLE);
+        let by = match order {
+            Order::By(columns) => columns.to_owned(),
+            Order::Dearest => {
+                parameters.push(now.store()?);
+                format!(
+                    "CASE WHEN budget_reset_at <= ${} THEN 0 ELSE spend END DESC, {}",
+                    parameters.len(),
+                    R::ID.join(", ")
+                )
+            }
+        };
         let limit = parameters.len() + 1;
         parameters.extend([page.size().store()?, offset.store()?]);
-        let sql = format!(
-            "SELECT {} FROM {}{condition} ORDER BY {order} LIMIT ${limit} OFFSET ${}",
-            names::<R>().join(", "),
-            R::TABLE,
-            limit + 1,
+        let part = format!("{condition} ORDER BY {by} LIMIT ${limit} OFFSET ${}", limit + 1);
+        let sql = match (R::ID, order) {
+            ([id], Order::Dearest) => Some(id),
+            ([id], Order::By(_)) if offset >= FAR => Some(id),
+            _ => None,
+        }
+        .map_or_else(
+            || format!("SELECT {names} FROM {table}{part}"),
+            |id| {
+                format!(
+                    "SELECT {names} FROM {table} WHERE {id} IN (SELECT {id} FROM {table}{part}) ORDER BY {by}"
+                )
+            },
         );
         let rows = session.query(&sql, parameters).await?;
         data = rows.into_iter().map(load).collect::<Result<_, _>>()?;

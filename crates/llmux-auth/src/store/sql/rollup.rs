@@ -7,14 +7,26 @@ use super::value::{Column as _, Value};
 use super::{Session, StoreError};
 use crate::tenants::{Money, UsageRecord, UsageStatus, UsageTotals};
 
-pub(super) const DETAIL: &str = "daily_usage";
-pub(super) const TOTAL: &str = "daily_totals";
+/// A table of sums, and the columns by which it is divided.
+#[derive(Debug)]
+pub(super) struct Sums {
+    pub(super) table: &'static str,
+    keys: &'static [&'static str],
+}
 
-/// The columns by which `daily_usage` is divided.
-const KEYS: [&str; 7] =
-    ["day", "token_id", "team_id", "user_id", "organization_id", "model", "provider"];
-/// Those of `daily_totals`.
-const TOTAL_KEYS: [&str; 3] = ["day", "model", "provider"];
+/// Divided by all that filters ask for.
+pub(super) const DETAIL: Sums = Sums {
+    table: "daily_usage",
+    keys: &["day", "token_id", "team_id", "user_id", "organization_id", "model", "provider"],
+};
+/// Not divided by tenants.
+pub(super) const TOTAL: Sums = Sums { table: "daily_totals", keys: &["day", "model", "provider"] };
+/// Those of each team and organization as a whole.
+pub(super) const GROUPS: Sums = Sums { table: "daily_groups", keys: &["kind", "day", "id"] };
+/// What `daily_groups.kind` says.
+pub(super) const TEAM: &str = "team";
+pub(super) const ORGANIZATION: &str = "organization";
+
 /// What is summed, in the order of [`UsageTotals`]' fields.
 pub(super) const SUMS: [&str; 8] = [
     "api_requests",
@@ -27,26 +39,52 @@ pub(super) const SUMS: [&str; 8] = [
     "spend",
 ];
 
-/// Where a record is summed: a day, and the texts of the other columns of [`KEYS`].
-type Place = (i64, [String; 6]);
+/// Where a record is summed: the values of a table's columns.
+type Place = Vec<Cell>;
 
-pub(super) fn place(record: &UsageRecord) -> Place {
-    let text = |id: &Option<String>| id.clone().unwrap_or_default();
-    let texts = [
-        text(&record.token_id),
-        text(&record.team_id),
-        text(&record.user_id),
-        text(&record.organization_id),
-        record.model.clone(),
-        text(&record.provider),
-    ];
-    (record.start_time.day().0, texts)
+/// In this order all writers write, so that two do not wait for each other.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Cell {
+    Day(i64),
+    Text(String),
 }
 
-/// The place in `daily_totals`, in the same form.
-fn total_place((day, [.., model, provider]): &Place) -> Place {
-    let none = String::new;
-    (*day, [none(), none(), none(), none(), model.clone(), provider.clone()])
+/// The places of a record in each table; all tables in the same order for all writers.
+fn places(record: &UsageRecord) -> [(&'static Sums, Vec<Place>); 3] {
+    let day = || Cell::Day(record.start_time.day().0);
+    let text = |text: &str| Cell::Text(text.to_owned());
+    let some = |id: &Option<String>| Cell::Text(id.clone().unwrap_or_default());
+    let detail = vec![
+        day(),
+        some(&record.token_id),
+        some(&record.team_id),
+        some(&record.user_id),
+        some(&record.organization_id),
+        text(&record.model),
+        some(&record.provider),
+    ];
+    let total = vec![day(), text(&record.model), some(&record.provider)];
+    let groups = vec![
+        vec![text(TEAM), day(), some(&record.team_id)],
+        vec![text(ORGANIZATION), day(), some(&record.organization_id)],
+    ];
+    [(&DETAIL, vec![detail]), (&TOTAL, vec![total]), (&GROUPS, groups)]
+}
+
+/// What records sum up to in each place of each table.
+fn sum<'a, T: Default>(
+    records: impl IntoIterator<Item = &'a UsageRecord>,
+    plus: impl Fn(&mut T, &UsageRecord),
+) -> [(&'static Sums, BTreeMap<Place, T>); 3] {
+    let mut all = [&DETAIL, &TOTAL, &GROUPS].map(|sums| (sums, BTreeMap::<Place, T>::new()));
+    for record in records {
+        for ((_, sums), (_, places)) in all.iter_mut().zip(places(record)) {
+            for place in places {
+                plus(sums.entry(place).or_default(), record);
+            }
+        }
+    }
+    all
 }
 
 fn plus(sums: &mut UsageTotals, record: &UsageRecord) {
@@ -60,9 +98,14 @@ fn plus(sums: &mut UsageTotals, record: &UsageRecord) {
     sums.spend = sums.spend.saturating_add(record.spend);
 }
 
-fn values((day, texts): &Place, detail: bool) -> Result<Vec<Value>, StoreError> {
-    let texts = if detail { &texts[..] } else { &texts[4..] };
-    std::iter::once(day.store()).chain(texts.iter().map(String::store)).collect()
+fn values(place: &Place) -> Result<Vec<Value>, StoreError> {
+    place
+        .iter()
+        .map(|cell| match cell {
+            Cell::Day(day) => day.store(),
+            Cell::Text(text) => text.store(),
+        })
+        .collect()
 }
 
 /// Adds records that are new.
@@ -70,29 +113,22 @@ pub(super) async fn add<S: Session>(
     session: &mut S,
     records: &[&UsageRecord],
 ) -> Result<(), StoreError> {
-    let mut details: BTreeMap<Place, UsageTotals> = BTreeMap::new();
-    let mut totals: BTreeMap<Place, UsageTotals> = BTreeMap::new();
-    for record in records {
-        let place = place(record);
-        plus(totals.entry(total_place(&place)).or_default(), record);
-        plus(details.entry(place).or_default(), record);
+    for (sums, places) in sum(records.iter().copied(), plus) {
+        upsert(session, sums, places).await?;
     }
-    upsert(session, DETAIL, &KEYS, details).await?;
-    upsert(session, TOTAL, &TOTAL_KEYS, totals).await
+    Ok(())
 }
 
-/// In the order of their places, so that two writers do not wait for each other.
 async fn upsert<S: Session>(
     session: &mut S,
-    table: &str,
-    keys: &[&str],
+    Sums { table, keys }: &Sums,
     sums: BTreeMap<Place, UsageTotals>,
 ) -> Result<(), StoreError> {
     let columns: Vec<&str> = keys.iter().copied().chain(["log_records"]).chain(SUMS).collect();
     let rows = sums
         .iter()
         .map(|(place, sums)| {
-            let mut row = values(place, table == DETAIL)?;
+            let mut row = values(place)?;
             row.push(sums.attempts.store()?);
             for number in [
                 sums.api_requests,
@@ -121,15 +157,9 @@ async fn upsert<S: Session>(
 /// Takes deleted records out of the counts of those that are still there.
 pub(super) async fn forget<S: Session>(
     session: &mut S,
-    places: Vec<Place>,
+    records: &[UsageRecord],
 ) -> Result<(), StoreError> {
-    let mut details: BTreeMap<Place, i64> = BTreeMap::new();
-    let mut totals: BTreeMap<Place, i64> = BTreeMap::new();
-    for place in places {
-        *totals.entry(total_place(&place)).or_default() += 1;
-        *details.entry(place).or_default() += 1;
-    }
-    for (table, keys, counts) in [(DETAIL, &KEYS[..], details), (TOTAL, &TOTAL_KEYS[..], totals)] {
+    for (Sums { table, keys }, counts) in sum(records, |count: &mut i64, _| *count += 1) {
         let conditions: Vec<String> =
             keys.iter().enumerate().map(|(i, key)| format!("{key} = ${}", i + 1)).collect();
         let sql = format!(
@@ -140,7 +170,7 @@ pub(super) async fn forget<S: Session>(
         let parameters = counts
             .iter()
             .map(|(place, count)| {
-                let mut row = values(place, table == DETAIL)?;
+                let mut row = values(place)?;
                 row.push(Value::Int(*count));
                 Ok(row)
             })

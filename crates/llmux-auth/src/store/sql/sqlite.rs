@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql, params_from_iter};
@@ -23,6 +23,9 @@ const MIGRATIONS: &[Migration] = migrations!("sqlite", 1 "0001_tenants_and_usage
 
 /// How long a connection waits for a lock: another process may use the same file, for example to back it up.
 const BUSY: Duration = Duration::from_secs(5);
+
+/// How often a new file's kind of journal is set, if other processes do the same.
+const JOURNAL_TRIES: u32 = 100;
 
 /// How much of a statement is kept prepared.
 const STATEMENTS: usize = 256;
@@ -226,14 +229,14 @@ impl SqliteSession {
                  PRAGMA temp_store = MEMORY; PRAGMA cache_size = -32768; PRAGMA mmap_size = 268435456;"
             ))
             .map_err(failure)?;
-        // SQLite does not wait for other processes here, of which one may be opening the new file, too.
-        let start = Instant::now();
+        // SQLite does not wait here for another process that is opening the new file; it does where a transaction begins.
+        let mut tries = JOURNAL_TRIES;
         while let Err(error) = connection.execute_batch(journal) {
-            if error.sqlite_error_code() != Some(ErrorCode::DatabaseBusy) || start.elapsed() > BUSY
-            {
+            if error.sqlite_error_code() != Some(ErrorCode::DatabaseBusy) || tries == 0 {
                 return Err(failure(error));
             }
-            std::thread::sleep(Duration::from_millis(5));
+            tries -= 1;
+            connection.execute_batch("BEGIN IMMEDIATE; COMMIT").map_err(failure)?;
         }
         Ok(Self { connection })
     }

@@ -1,5 +1,14 @@
 use super::value::{Column, Value};
 use super::{Dialect, StoreError};
+use crate::store::Within;
+
+/// The conditions that something is a user's, a team's or an organization's. `?` stands for the id, or the ids.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WithinColumns {
+    pub(crate) user: &'static str,
+    pub(crate) teams: &'static [&'static str],
+    pub(crate) organizations: &'static [&'static str],
+}
 
 /// The conditions of a query, and its parameters in their order.
 #[derive(Debug)]
@@ -44,6 +53,31 @@ impl Conditions {
         let condition = self.dialect.any(columns, first);
         self.parameters.extend(lists.into_iter().map(Value::Texts));
         self.push(&condition);
+    }
+
+    /// Adds that something is within reach.
+    pub(crate) fn add_within(&mut self, columns: &WithinColumns, within: &Within) {
+        let mut any = Vec::new();
+        if let Some(id) = within.user_id.as_ref().filter(|id| !id.contains('\0')) {
+            let parameter = self.parameter(Value::Text(id.clone()));
+            any.push(columns.user.replace('?', &parameter));
+        }
+        for (ids, conditions) in
+            [(&within.team_ids, columns.teams), (&within.organization_ids, columns.organizations)]
+        {
+            let ids: Vec<String> = ids.iter().filter(|id| !id.contains('\0')).cloned().collect();
+            if !ids.is_empty() && !conditions.is_empty() {
+                let list = self.dialect.list(self.parameters.len() + 1);
+                self.parameters.push(Value::Texts(ids));
+                any.extend(conditions.iter().map(|condition| condition.replace('?', &list)));
+            }
+        }
+        any.retain(|condition| !condition.is_empty());
+        self.push(&if any.is_empty() {
+            "FALSE".to_owned()
+        } else {
+            format!("({})", any.join(" OR "))
+        });
     }
 
     /// Adds that one of `columns` begins with `prefix`, lower and upper case being the same. A range, which an index on

@@ -1,5 +1,5 @@
-use super::records::{check_id, delete, insert, list, lock, require, update};
-use super::statement::Conditions;
+use super::records::{Order, check_id, delete, insert, list, lock, require, update};
+use super::statement::{Conditions, WithinColumns};
 use super::{Session, StoreError, members};
 use crate::store::{Listed, Page, TeamFilter, Updated};
 use crate::tenants::{Organization, Team, TeamMember, TeamPatch, UnixMillis};
@@ -44,6 +44,12 @@ pub(super) async fn remove<S: Session>(
     Ok(deleted)
 }
 
+const WITHIN: WithinColumns = WithinColumns {
+    user: "team_id IN (SELECT team_id FROM team_members WHERE user_id = ?)",
+    teams: &["team_id IN ?"],
+    organizations: &["organization_id IN ?"],
+};
+
 pub(super) async fn page<S: Session>(
     session: &mut S,
     filter: &TeamFilter,
@@ -58,5 +64,10 @@ pub(super) async fn page<S: Session>(
     )?;
     conditions.add_some("team_alias = ?", filter.team_alias.as_ref())?;
     conditions.add_prefix(&["team_alias"], filter.search.as_ref())?;
-    list(session, conditions, "created_at DESC, team_id DESC", page, now).await
+    if let Some(within) = &filter.within {
+        conditions.add_within(&WITHIN, within);
+    }
+    let newest = Order::By("created_at DESC, team_id DESC");
+    let order = if filter.dearest_first { Order::Dearest } else { newest };
+    list(session, conditions, order, page, now).await
 }

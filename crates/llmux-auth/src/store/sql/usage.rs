@@ -1,17 +1,17 @@
 use std::collections::BTreeMap;
 
 use super::record::{Spender, load, names, values};
-use super::records::{check_id, count, insert_all, list, list_of, select};
-use super::rollup::{self, DETAIL, SUMS, TOTAL};
-use super::statement::Conditions;
-use super::value::{Column as _, next};
+use super::records::{Order, check_id, count, insert_all, list, list_of, select};
+use super::rollup::{self, DETAIL, GROUPS, ORGANIZATION, SUMS, TEAM, TOTAL};
+use super::statement::{Conditions, WithinColumns};
+use super::value::{Column as _, Value, next};
 use super::{Session, StoreError};
 use crate::store::{Dimension, Listed, Page, UsageFilter};
 use crate::tenants::{
     Day, Key, Organization, SpendRow, Team, TeamMember, UnixMillis, UsageRecord, UsageTotals, User,
 };
 
-const NEWEST_FIRST: &str = "start_time DESC, id DESC";
+const NEWEST_FIRST: Order = Order::By("start_time DESC, id DESC");
 
 pub(super) async fn append<S: Session>(
     session: &mut S,
@@ -131,8 +131,18 @@ fn shared(conditions: &mut Conditions, filter: &UsageFilter) -> Result<(), Store
     conditions.add_some("user_id = ?", filter.user_id.as_ref())?;
     conditions.add_some("organization_id = ?", filter.organization_id.as_ref())?;
     conditions.add_some("model = ?", filter.model.as_ref())?;
-    conditions.add_some("provider = ?", filter.provider.as_ref())
+    conditions.add_some("provider = ?", filter.provider.as_ref())?;
+    if let Some(within) = &filter.within {
+        conditions.add_within(&WITHIN, within);
+    }
+    Ok(())
 }
+
+const WITHIN: WithinColumns = WithinColumns {
+    user: "user_id = ?",
+    teams: &["team_id IN ?"],
+    organizations: &["organization_id IN ?"],
+};
 
 pub(super) async fn page<S: Session>(
     session: &mut S,
@@ -149,36 +159,77 @@ pub(super) async fn page<S: Session>(
         return list(session, conditions, NEWEST_FIRST, page, now).await;
     }
     // Counting millions of records would take longer than reading a page of them.
-    let (table, (condition, parameters)) = sums_of(session, filter, None)?;
+    let (table, _, (condition, parameters)) = sums_of(session, filter, None)?;
     let sql =
         format!("SELECT CAST(coalesce(sum(log_records), 0) AS BIGINT) FROM {table}{condition}");
     let total = count(session, &sql, parameters).await?;
     list_of(session, conditions.build(), NEWEST_FIRST, page, now, total).await
 }
 
-type Built = (String, Vec<super::value::Value>);
+type Built = (String, Vec<Value>);
 
-/// The table that has the sums which a filter and a dimension ask for, and the conditions.
+/// The table that has the sums which a filter and a dimension ask for, the column of that dimension in it, and the
+/// conditions.
 fn sums_of<S: Session>(
     session: &S,
     filter: &UsageFilter,
     dimension: Option<Dimension>,
-) -> Result<(&'static str, Built), StoreError> {
+) -> Result<(&'static str, &'static str, Built), StoreError> {
     if filter.request_id.is_some() {
         return Err(StoreError::invalid("request_id", "sums are not kept by request"));
     }
     let mut conditions = Conditions::new(session.dialect());
+    let days = |conditions: &mut Conditions| {
+        conditions.add("day >= ?", &filter.first_day.0)?;
+        conditions.add("day <= ?", &filter.last_day.0)
+    };
+    if let Some((kind, id)) = group(filter, dimension) {
+        conditions.add("kind = ?", &kind.to_owned())?;
+        conditions.add_some("id = ?", id)?;
+        days(&mut conditions)?;
+        let column = if dimension == Some(Dimension::Day) { "day" } else { "id" };
+        return Ok((GROUPS.table, column, conditions.build()));
+    }
     shared(&mut conditions, filter)?;
-    conditions.add("day >= ?", &filter.first_day.0)?;
-    conditions.add("day <= ?", &filter.last_day.0)?;
-    let all_tenants = [&filter.token_id, &filter.team_id, &filter.user_id, &filter.organization_id]
-        .iter()
-        .all(|id| id.is_none());
-    let by_tenant = matches!(
-        dimension,
-        Some(Dimension::Key | Dimension::Team | Dimension::User | Dimension::Organization)
-    );
-    Ok((if all_tenants && !by_tenant { TOTAL } else { DETAIL }, conditions.build()))
+    days(&mut conditions)?;
+    let (column, by_tenant) = match dimension {
+        None | Some(Dimension::Day) => ("day", false),
+        Some(Dimension::Model) => ("model", false),
+        Some(Dimension::Provider) => ("provider", false),
+        Some(Dimension::Key) => ("token_id", true),
+        Some(Dimension::Team) => ("team_id", true),
+        Some(Dimension::User) => ("user_id", true),
+        Some(Dimension::Organization) => ("organization_id", true),
+    };
+    let all_tenants = tenants(filter).iter().all(|id| id.is_none()) && filter.within.is_none();
+    let sums = if all_tenants && !by_tenant { TOTAL } else { DETAIL };
+    Ok((sums.table, column, conditions.build()))
+}
+
+/// The tenants of a filter: key, user, team, organization.
+fn tenants(filter: &UsageFilter) -> [&Option<String>; 4] {
+    [&filter.token_id, &filter.user_id, &filter.team_id, &filter.organization_id]
+}
+
+/// The kind of groups and the one of them that have all that is asked for, if there is such a kind.
+fn group(
+    filter: &UsageFilter,
+    dimension: Option<Dimension>,
+) -> Option<(&'static str, Option<&String>)> {
+    if filter.model.is_some() || filter.provider.is_some() || filter.within.is_some() {
+        return None;
+    }
+    match (dimension, tenants(filter)) {
+        (None | Some(Dimension::Day | Dimension::Team), [None, None, Some(id), None]) => {
+            Some((TEAM, Some(id)))
+        }
+        (None | Some(Dimension::Day | Dimension::Organization), [None, None, None, Some(id)]) => {
+            Some((ORGANIZATION, Some(id)))
+        }
+        (Some(Dimension::Team), [None, None, None, None]) => Some((TEAM, None)),
+        (Some(Dimension::Organization), [None, None, None, None]) => Some((ORGANIZATION, None)),
+        _ => None,
+    }
 }
 
 /// Sums of BIGINT are NUMERIC in PostgreSQL.
@@ -190,7 +241,7 @@ pub(super) async fn totals<S: Session>(
     session: &mut S,
     filter: &UsageFilter,
 ) -> Result<UsageTotals, StoreError> {
-    let (table, (condition, parameters)) = sums_of(session, filter, None)?;
+    let (table, _, (condition, parameters)) = sums_of(session, filter, None)?;
     let sql = format!("SELECT {} FROM {table}{condition}", sums());
     let row = session.query(&sql, parameters).await?.pop().unwrap_or_default();
     rollup::load(&mut row.into_iter())
@@ -202,29 +253,32 @@ pub(super) async fn by<S: Session>(
     filter: &UsageFilter,
     page: Page,
 ) -> Result<Listed<SpendRow>, StoreError> {
-    let (column, order) = match dimension {
-        Dimension::Day => ("day", "day"),
-        Dimension::Key => ("token_id", "sum(spend) DESC, token_id"),
-        Dimension::Team => ("team_id", "sum(spend) DESC, team_id"),
-        Dimension::User => ("user_id", "sum(spend) DESC, user_id"),
-        Dimension::Organization => ("organization_id", "sum(spend) DESC, organization_id"),
-        Dimension::Model => ("model", "sum(spend) DESC, model"),
-        Dimension::Provider => ("provider", "sum(spend) DESC, provider"),
+    let (table, column, (condition, mut parameters)) = sums_of(session, filter, Some(dimension))?;
+    let order = match dimension {
+        Dimension::Day => "day".to_owned(),
+        _ => format!("sum(spend) DESC, {column}"),
     };
-    let (table, (condition, mut parameters)) = sums_of(session, filter, Some(dimension))?;
-    let sql = format!("SELECT count(DISTINCT {column}) FROM {table}{condition}");
-    let total = count(session, &sql, parameters.clone()).await?;
+    let all = parameters.clone();
     let limit = parameters.len() + 1;
     let offset = u64::from(page.number() - 1) * u64::from(page.size());
     parameters.extend([page.size().store()?, offset.store()?]);
+    // The number of groups comes along: to make the groups is what takes time.
     let sql = format!(
-        "SELECT {column}, {} FROM {table}{condition} GROUP BY {column} ORDER BY {order} LIMIT ${limit} OFFSET ${}",
+        "SELECT {column}, {}, count(*) OVER () FROM {table}{condition} GROUP BY {column} ORDER BY {order} \
+         LIMIT ${limit} OFFSET ${}",
         sums(),
         limit + 1
     );
-    let data = session
-        .query(&sql, parameters)
-        .await?
+    let rows = session.query(&sql, parameters).await?;
+    let total = match rows.first().and_then(|row| row.last()) {
+        Some(total) => u64::load(total.clone())?,
+        None if page.number() == 1 => 0,
+        None => {
+            let sql = format!("SELECT count(DISTINCT {column}) FROM {table}{condition}");
+            count(session, &sql, all).await?
+        }
+    };
+    let data = rows
         .into_iter()
         .map(|row| {
             let mut row = row.into_iter();
@@ -250,7 +304,6 @@ pub(super) async fn expire<S: Session>(
     );
     let rows = session.query(&sql, vec![before.store()?, limit.store()?]).await?;
     let records: Vec<UsageRecord> = rows.into_iter().map(load).collect::<Result<_, _>>()?;
-    let places = records.iter().map(rollup::place).collect();
-    rollup::forget(session, places).await?;
+    rollup::forget(session, &records).await?;
     Ok(records.len() as u64)
 }

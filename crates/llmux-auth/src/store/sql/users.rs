@@ -1,5 +1,5 @@
-use super::records::{check_id, delete, insert, list, lock, update};
-use super::statement::Conditions;
+use super::records::{Order, check_id, delete, insert, list, lock, update};
+use super::statement::{Conditions, WithinColumns};
 use super::{Session, StoreError};
 use crate::store::{Listed, Page, Updated, UserFilter};
 use crate::tenants::{UnixMillis, User, UserPatch};
@@ -37,6 +37,15 @@ pub(super) async fn remove<S: Session>(
     Ok(deleted)
 }
 
+const WITHIN: WithinColumns = WithinColumns {
+    user: "user_id = ?",
+    teams: &["user_id IN (SELECT user_id FROM team_members WHERE team_id IN ?)"],
+    organizations: &[
+        "user_id IN (SELECT user_id FROM organization_members WHERE organization_id IN ?)",
+        "user_id IN (SELECT user_id FROM team_members JOIN teams USING (team_id) WHERE organization_id IN ?)",
+    ],
+};
+
 pub(super) async fn page<S: Session>(
     session: &mut S,
     filter: &UserFilter,
@@ -54,5 +63,10 @@ pub(super) async fn page<S: Session>(
     )?;
     conditions.add_some("user_role = ?", filter.role.as_ref())?;
     conditions.add_prefix(&["user_id", "user_email", "user_alias"], filter.search.as_ref())?;
-    list(session, conditions, "created_at DESC, user_id DESC", page, now).await
+    if let Some(within) = &filter.within {
+        conditions.add_within(&WITHIN, within);
+    }
+    let newest = Order::By("created_at DESC, user_id DESC");
+    let order = if filter.dearest_first { Order::Dearest } else { newest };
+    list(session, conditions, order, page, now).await
 }
