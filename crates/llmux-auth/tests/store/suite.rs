@@ -10,7 +10,7 @@ use llmux_auth::store::{
 use llmux_auth::tenants::{
     AuditRecord, Key, KeyHash, KeyPatch, KeyRef, MemberRole, Money, OrganizationMemberPatch,
     OrganizationPatch, OrganizationRole, Patch, Role, TeamMember, TeamMemberPatch, TeamPatch,
-    UsageRecord, UserPatch,
+    UserPatch,
 };
 use proptest::test_runner::TestRunner;
 
