@@ -397,6 +397,7 @@ pub(super) async fn list(call: &Call, mut query: Fields) -> Result<Bytes, ApiErr
         organization_id: query.text("organization_id")?,
         key_alias: query.text("key_alias")?,
         search: query.text("search")?,
+        ..KeyFilter::default()
     };
     let paging = query.paging()?;
     query.finish()?;

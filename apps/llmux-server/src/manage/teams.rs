@@ -407,6 +407,7 @@ pub(super) async fn list(call: &Call, mut query: Fields) -> Result<Bytes, ApiErr
         user_id: query.text("user_id")?,
         team_alias: query.text("team_alias")?,
         search: query.text("search")?,
+        ..TeamFilter::default()
     };
     let paging = query.paging()?;
     query.finish()?;

@@ -270,6 +270,7 @@ pub(super) async fn list(call: &Call, mut query: Fields) -> Result<Bytes, ApiErr
         organization_id: query.text("organization_id")?,
         role: role.option("role", Kind::Role)?,
         search: query.text("search")?,
+        ..UserFilter::default()
     };
     let paging = query.paging()?;
     query.finish()?;
