@@ -163,10 +163,14 @@ async fn the_management_plane_always_needs_the_master_key() {
                 response.assert_error(401, "authentication_error", Some("invalid_api_key"));
             }
         }
-        let response = closed.send(method, path, &[("x-api-key", MASTER)], b"").await.whole().await;
-        let error = response.error();
-        assert!(matches!(response.status, 400 | 404 | 501), "{method} {path}: {}", response.text());
-        assert_eq!(error["code"], "unsupported_endpoint", "{method} {path}: {error}");
+    }
+    // What is known and not built says so, to those who may know.
+    for path in ["/invitation/new", "/budget/new"] {
+        let response = closed.send("POST", path, &[], b"").await.whole().await;
+        response.assert_error(401, "authentication_error", Some("invalid_api_key"));
+        let master = [("x-api-key", MASTER)];
+        let response = closed.send("POST", path, &master, b"").await.whole().await;
+        response.assert_error(400, "invalid_request_error", Some("unsupported_endpoint"));
     }
 }
 

@@ -455,9 +455,10 @@ fn the_list_of_routes_names_those_about_deployments() {
     assert!(output.status.success());
     let text = String::from_utf8(output.stdout).unwrap();
     for route in [
-        ["POST", "/route/explain", "administrator"],
-        ["GET", "/control/deployments", "administrator"],
-        ["POST", "/control/deployments/cooldown", "administrator"],
+        ["POST", "/route/explain", "proxy_admin_viewer"],
+        ["GET", "/control/deployments", "proxy_admin_viewer"],
+        ["GET", "/control/state", "proxy_admin_viewer"],
+        ["POST", "/control/deployments/cooldown", "proxy_admin"],
     ] {
         let listed = text.lines().any(|line| line.split_whitespace().eq(route));
         assert!(listed, "{route:?} in {text}");
