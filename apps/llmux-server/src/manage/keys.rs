@@ -293,6 +293,9 @@ pub(super) async fn regenerate(call: &Call, mut fields: Fields) -> Result<Bytes,
     let key = find(call, &name).await?;
     let place = Place::of(call, &key).await?;
     call.allow(Action::Create, &place.target(&key))?;
+    if key.token == new.token {
+        return Err(StoreError::Conflict { field: "new_key".to_owned() }.into());
+    }
     let id = KeyRef::TokenId(key.token_id);
     let updated = call
         .store()

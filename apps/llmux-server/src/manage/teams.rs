@@ -377,6 +377,11 @@ pub(super) async fn member_update(call: &Call, mut fields: Fields) -> Result<Byt
     fields.finish()?;
     let team = find(call, &team_id).await?;
     call.allow(Action::Limit, &members_of(&team))?;
+    let role_only = TeamMemberPatch { role: patch.role.clone(), ..TeamMemberPatch::default() };
+    if call.actor.user_id() == Some(user_id.as_str()) && patch != role_only {
+        // An admin of the team does not raise the own budget.
+        call.allow(Action::Limit, &target(&team))?;
+    }
     let updated = call.store().update_team_member(&team_id, &user_id, patch, call.now).await?;
     forget(call, &team_id, std::slice::from_ref(&updated.after));
     let entry = Entry {

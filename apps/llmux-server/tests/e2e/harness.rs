@@ -148,6 +148,11 @@ impl Gateway {
         self.child.id()
     }
 
+    /// The data folder.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
     /// Everything that the process has printed so far.
     pub(crate) fn printed(&self) -> String {
         self.output.text()
@@ -169,9 +174,7 @@ impl Gateway {
 
     /// The file of the data folder that holds the generated key: the one of at most 1 KiB with a key in it.
     pub(crate) fn only_small_file_in_data(&self) -> PathBuf {
-        let entries = std::fs::read_dir(self.folder.join("data"))
-            .expect("the data folder was made")
-            .flatten();
+        let entries = std::fs::read_dir(self.data()).expect("the data folder was made").flatten();
         let holds_key = |path: &PathBuf| {
             std::fs::read_to_string(path)
                 .is_ok_and(|text| text.len() <= 1024 && text.contains("sk-"))
