@@ -391,8 +391,7 @@ pub(super) async fn info(call: &Call, mut query: Fields) -> Result<Bytes, ApiErr
     Ok(json(&key))
 }
 
-/// `GET /key/list`: of one who may not read all, the keys of the team or organization that is asked for, or else the
-/// own ones.
+/// `GET /key/list`: of those that the caller may see.
 pub(super) async fn list(call: &Call, mut query: Fields) -> Result<Bytes, ApiError> {
     let mut filter = KeyFilter {
         user_id: query.text("user_id")?,
@@ -404,33 +403,7 @@ pub(super) async fn list(call: &Call, mut query: Fields) -> Result<Bytes, ApiErr
     };
     let paging = query.paging()?;
     query.finish()?;
-    if !sees_all(call, &filter).await? {
-        let own = call.actor.reach().user_id.ok_or_else(ApiError::not_permitted)?;
-        if filter.user_id.as_ref().is_some_and(|user_id| *user_id != own) {
-            return Err(ApiError::not_permitted());
-        }
-        filter.user_id = Some(own);
-    }
+    filter.within = call.within()?;
     let listed = paging.list(|page| call.store().list_keys(&filter, page, call.now)).await?;
     Ok(json(&listed))
-}
-
-/// Tells whether the caller may read all keys of the list.
-async fn sees_all(call: &Call, filter: &KeyFilter) -> Result<bool, ApiError> {
-    let reach = call.actor.reach();
-    if reach.everything {
-        return Ok(true);
-    }
-    if let Some(organization_id) = &filter.organization_id
-        && reach.organization_ids.contains(organization_id)
-    {
-        return Ok(true);
-    }
-    let Some(team_id) = &filter.team_id else { return Ok(false) };
-    if reach.team_ids.contains(team_id) {
-        return Ok(true);
-    }
-    let team = call.store().team(team_id, call.now).await?;
-    let organization = team.and_then(|team| team.organization_id);
-    Ok(organization.is_some_and(|id| reach.organization_ids.contains(&id)))
 }

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use llmux_auth::Caller;
-use llmux_auth::roles::{Action, Actor, Target};
-use llmux_auth::store::{Change, Store, StoreError};
+use llmux_auth::roles::{Action, Actor, Reach, Target};
+use llmux_auth::store::{Change, Store, StoreError, Within};
 use llmux_auth::tenants::UnixMillis;
 use serde::Serialize;
 
@@ -158,6 +158,17 @@ impl Call {
     /// Returns who is written down as the author.
     fn by(&self) -> Option<String> {
         Some(self.actor.name().to_owned()).filter(|name| !name.is_empty())
+    }
+
+    /// Returns what a list may show, unless that is everything; refuses who may see no list.
+    fn within(&self) -> Result<Option<Within>, ApiError> {
+        let reach = self.actor.reach();
+        if reach.everything {
+            return Ok(None);
+        }
+        let user_id = Some(reach.user_id.ok_or_else(ApiError::not_permitted)?);
+        let Reach { team_ids, organization_ids, .. } = reach;
+        Ok(Some(Within { user_id, team_ids, organization_ids }))
     }
 
     /// Finds what an id names, or says that there is no such thing; who may not see everything must not learn that.

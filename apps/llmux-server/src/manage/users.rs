@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use llmux_auth::roles::{Action, Target};
-use llmux_auth::store::{Change, KeyFilter, Listed, MemberFilter, Page, StoreError, UserFilter};
+use llmux_auth::store::{Change, KeyFilter, MemberFilter, Page, StoreError, UserFilter, Within};
 use llmux_auth::tenants::{
     Budget, Limits, MemberRole, OrganizationMember, OrganizationRole, Role, TeamMember, User,
     UserPatch,
@@ -265,7 +265,7 @@ pub(super) async fn info(call: &Call, mut query: Fields) -> Result<Bytes, ApiErr
 pub(super) async fn list(call: &Call, mut query: Fields) -> Result<Bytes, ApiError> {
     let (_, role) = query.take_any(&["role", "user_role"])?;
     let mut role = Fields::of_one("role", role.unwrap_or_default());
-    let filter = UserFilter {
+    let mut filter = UserFilter {
         team_id: query.text("team_id")?,
         organization_id: query.text("organization_id")?,
         role: role.option("role", Kind::Role)?,
@@ -274,15 +274,8 @@ pub(super) async fn list(call: &Call, mut query: Fields) -> Result<Bytes, ApiErr
     };
     let paging = query.paging()?;
     query.finish()?;
-    let listed: Listed<User> = if call.actor.reads_everything() {
-        paging.list(|page| call.store().list_users(&filter, page, call.now)).await?
-    } else {
-        let own = call.actor.reach().user_id.ok_or_else(ApiError::not_permitted)?;
-        if filter != UserFilter::default() {
-            return Err(ApiError::not_permitted());
-        }
-        let user = find(call, &own).await?;
-        paging.of(vec![user])
-    };
+    let within = call.within()?;
+    filter.within = within.map(|within| Within { user_id: within.user_id, ..Within::default() });
+    let listed = paging.list(|page| call.store().list_users(&filter, page, call.now)).await?;
     Ok(json(&listed))
 }
