@@ -103,7 +103,9 @@ async fn a_blocked_key_is_refused_until_it_is_unblocked(managed: Managed) {
     let key = managed.key(json!({})).await;
     assert_eq!(managed.chat(&key).await, 200);
     managed.post("/key/block", json!({"key": key})).await;
+    managed.vendor.forget();
     chat(&managed, &key).await.assert_error(401, "authentication_error", Some("invalid_api_key"));
+    assert_eq!(managed.vendor.seen_in_all(), 0, "the vendor is not asked");
     managed.post("/key/unblock", json!({"key": key})).await;
     assert_eq!(managed.chat(&key).await, 200);
     managed.post("/key/update", json!({"key": key, "blocked": true})).await;
