@@ -157,6 +157,14 @@ static ROUTES: &[Route] = &[
     manage("POST", "/organization/member_update", ORG_ADMIN, Operation::OrganizationMemberUpdate),
     manage("DELETE", "/organization/member_delete", ORG_ADMIN, Operation::OrganizationMemberDelete),
     manage("POST", "/organization/member_delete", ORG_ADMIN, Operation::OrganizationMemberDelete),
+    manage("GET", "/spend/logs", "key", Operation::SpendLogs),
+    manage("GET", "/spend/keys", VIEWER, Operation::SpendKeys),
+    manage("GET", "/spend/teams", VIEWER, Operation::SpendTeams),
+    manage("GET", "/spend/users", VIEWER, Operation::SpendUsers),
+    manage("GET", "/global/activity", ADMIN_VIEWER, Operation::GlobalActivity),
+    manage("GET", "/global/spend/models", ADMIN_VIEWER, Operation::GlobalModels),
+    manage("GET", "/global/spend/provider", ADMIN_VIEWER, Operation::GlobalProviders),
+    manage("GET", "/audit/logs", ADMIN_VIEWER, Operation::AuditLogs),
 ];
 
 const ADMIN: &str = "proxy_admin";

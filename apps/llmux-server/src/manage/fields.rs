@@ -394,6 +394,18 @@ impl Fields {
         }
     }
 
+    /// Takes a text from a query, under one of the spellings of its name.
+    pub(super) fn text_of(&mut self, names: &[&'static str]) -> Result<Option<String>, ApiError> {
+        let (name, value) = self.take_any(names)?;
+        match value {
+            Some(value) => {
+                Self { map: Map::from_iter([(name.to_owned(), value)]), place: String::new() }
+                    .text(name)
+            }
+            None => Ok(None),
+        }
+    }
+
     /// Takes a number from a query.
     fn number(&mut self, names: &[&'static str]) -> Result<Option<u64>, ApiError> {
         let (name, value) = self.take_any(names)?;

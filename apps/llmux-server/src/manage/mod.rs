@@ -2,10 +2,13 @@
 //!
 //! A call is carried out to its end even if its client leaves: what was changed is in the audit log.
 
+mod activity;
 mod audit;
+mod audit_log;
 mod fields;
 mod keys;
 mod organizations;
+mod spend;
 mod teams;
 mod users;
 
@@ -63,12 +66,21 @@ pub(crate) enum Operation {
     OrganizationInfo,
     OrganizationList,
     OrganizationMembers,
+    SpendLogs,
+    SpendKeys,
+    SpendTeams,
+    SpendUsers,
+    GlobalActivity,
+    GlobalModels,
+    GlobalProviders,
+    AuditLogs,
 }
 
 impl Operation {
     async fn run(self, call: &Call, query: Option<&str>, body: &[u8]) -> Result<Bytes, ApiError> {
         let body = || Fields::of_body(body);
         let query = || Fields::of_query(query);
+        let (store, actor, now) = (call.store(), &call.actor, call.now);
         match self {
             Self::KeyGenerate => keys::generate(call, body()?).await,
             Self::KeyUpdate => keys::update(call, body()?).await,
@@ -102,6 +114,14 @@ impl Operation {
             Self::OrganizationInfo => organizations::info(call, query()?).await,
             Self::OrganizationList => organizations::list(call, query()?).await,
             Self::OrganizationMembers => organizations::members(call, query()?).await,
+            Self::SpendLogs => spend::logs(store, actor, query()?, now).await,
+            Self::SpendKeys => spend::keys(store, actor, query()?, now).await,
+            Self::SpendTeams => spend::teams(store, actor, query()?, now).await,
+            Self::SpendUsers => spend::users(store, actor, query()?, now).await,
+            Self::GlobalActivity => activity::activity(store, actor, query()?, now).await,
+            Self::GlobalModels => activity::models(store, actor, query()?, now).await,
+            Self::GlobalProviders => activity::providers(store, actor, query()?, now).await,
+            Self::AuditLogs => audit_log::logs(store, actor, query()?, now).await,
         }
     }
 }
