@@ -46,13 +46,14 @@ impl Dialect {
         }
     }
 
-    /// The set of the ids in the list parameter `$number`, for `IN`.
-    pub(crate) fn list(self, number: usize) -> String {
+    /// What follows a column that is among the ids in the list parameter `$number`.
+    pub(crate) fn among(self, number: usize) -> String {
         match self {
             #[cfg(feature = "sqlite")]
-            Self::Sqlite => format!("(SELECT value FROM json_each(${number}))"),
+            Self::Sqlite => format!("IN (SELECT value FROM json_each(${number}))"),
+            // Unlike a subquery, this is looked up in an index even beside an OR.
             #[cfg(feature = "postgres")]
-            Self::Postgres => format!("(SELECT unnest(${number}::text[]))"),
+            Self::Postgres => format!("= ANY(${number}::text[])"),
         }
     }
 

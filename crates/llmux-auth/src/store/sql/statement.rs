@@ -2,7 +2,8 @@ use super::value::{Column, Value};
 use super::{Dialect, StoreError};
 use crate::store::Within;
 
-/// The conditions that something is a user's, a team's or an organization's. `?` stands for the id, or the ids.
+/// The conditions that something is a user's, a team's or an organization's. `?` stands for the user, `IN ?` for being among
+/// the teams or organizations.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WithinColumns {
     pub(crate) user: &'static str,
@@ -67,9 +68,9 @@ impl Conditions {
         {
             let ids: Vec<String> = ids.iter().filter(|id| !id.contains('\0')).cloned().collect();
             if !ids.is_empty() && !conditions.is_empty() {
-                let list = self.dialect.list(self.parameters.len() + 1);
+                let among = self.dialect.among(self.parameters.len() + 1);
                 self.parameters.push(Value::Texts(ids));
-                any.extend(conditions.iter().map(|condition| condition.replace('?', &list)));
+                any.extend(conditions.iter().map(|condition| condition.replace("IN ?", &among)));
             }
         }
         any.retain(|condition| !condition.is_empty());
