@@ -8,6 +8,7 @@ use http::header::{CONTENT_TYPE, HeaderMap};
 use llmux_providers::{
     EncodeError, Endpoint, Invalid, JsonRequest, MultipartRequest, RequestEdits, openai,
 };
+use llmux_types::Usage;
 use llmux_types::chat::ChatRequest;
 use llmux_types::embeddings::EmbeddingsRequest;
 use tokio::time::Instant;
@@ -106,19 +107,28 @@ impl Ask {
         Facts { tags: &self.tags, stream: self.stream, input_tokens, max_output_tokens }
     }
 
-    /// Returns the letters of a text to be spoken: what vendors charge speech by.
-    pub(crate) fn spoken_characters(&self) -> Option<u64> {
-        #[derive(serde::Deserialize)]
-        struct Speech<'a> {
-            #[serde(borrow)]
-            input: std::borrow::Cow<'a, str>,
-        }
+    /// Returns the end user that the client names.
+    pub(crate) fn end_user(&self) -> Option<&str> {
         match &self.body {
-            AskBody::Json(request) if self.endpoint == Endpoint::AudioSpeech => {
-                let speech: Speech<'_> = serde_json::from_slice(request.body()).ok()?;
-                Some(speech.input.chars().count() as u64)
+            AskBody::Json(request) => request.end_user(),
+            AskBody::Multipart(_) => None,
+        }
+    }
+
+    /// Returns what a call is expected to use, and to be charged by, if its answer has `output_tokens`.
+    pub(crate) fn expected_usage(&self, output_tokens: u64) -> Usage {
+        let facts = self.facts();
+        let input = Usage { prompt_tokens: Some(facts.input_tokens), ..Usage::default() };
+        match (self.endpoint, &self.body) {
+            // Counting is free.
+            (Endpoint::CountTokens, _) => Usage::default(),
+            (Endpoint::AudioSpeech, AskBody::Json(request)) => {
+                Usage { input_characters: spoken_characters(request.body()), ..Usage::default() }
             }
-            _ => None,
+            (Endpoint::ImagesGenerations, AskBody::Json(request)) => {
+                Usage { images: Some(request.choices()), ..input }
+            }
+            _ => Usage { completion_tokens: Some(output_tokens), ..input },
         }
     }
 
@@ -162,6 +172,17 @@ impl Ask {
             AskBody::Multipart(request) => (request.edited(model), false),
         }
     }
+}
+
+/// Returns the letters of a text to be spoken.
+fn spoken_characters(body: &[u8]) -> Option<u64> {
+    #[derive(serde::Deserialize)]
+    struct Speech<'a> {
+        #[serde(borrow)]
+        input: std::borrow::Cow<'a, str>,
+    }
+    let speech: Speech<'_> = serde_json::from_slice(body).ok()?;
+    Some(speech.input.chars().count() as u64)
 }
 
 fn check_model_name(model: &str) -> Result<(), ApiError> {

@@ -178,19 +178,13 @@ impl Events {
             timer: Box::pin(tokio::time::sleep_until(hold)),
             attempt: None,
         });
-        let opened = tokio::time::timeout_at(hold.min(times.first_output), events.read_opening());
-        match opened.await {
+        let until = hold.min(times.first_output);
+        match tokio::time::timeout_at(until, events.read_opening(&mut attempt)).await {
             Ok(Ok(())) => {}
-            Ok(Err(failure)) => {
-                attempt.note(events.produced(&events.stream.summary()));
-                return Err((attempt, failure.into()));
-            }
+            Ok(Err(failure)) => return Err((attempt, failure.into())),
             // From here on comments keep the client waiting.
             Err(_) if hold < times.first_output => {}
-            Err(_) => {
-                attempt.note(events.produced(&events.stream.summary()));
-                return Err((attempt, times.overdue(Instant::now())));
-            }
+            Err(_) => return Err((attempt, times.overdue(Instant::now()))),
         }
         if events.stream.progress().output {
             attempt.note_output();
@@ -199,7 +193,7 @@ impl Events {
         Ok(events)
     }
 
-    async fn read_opening(&mut self) -> Result<(), StreamFailure> {
+    async fn read_opening(&mut self, attempt: &mut Attempt) -> Result<(), StreamFailure> {
         while let Some(upstream) = &mut self.upstream {
             match upstream.frame().await {
                 Some(Ok(frame)) => {
@@ -207,6 +201,8 @@ impl Events {
                     let Ok(bytes) = frame.into_data() else { continue };
                     let fed = self.stream.feed(&bytes, &mut self.out);
                     let progress = self.stream.progress();
+                    // The client may leave at the next wait.
+                    attempt.note(self.produced(&self.stream.summary()));
                     match fed {
                         // The output is the client's, and so is what comes after it.
                         Err(failure) if progress.output => {
@@ -367,6 +363,8 @@ pub(crate) struct Through {
     heard: Instant,
     timer: Pin<Box<Sleep>>,
     attempt: Option<Attempt>,
+    /// Bytes so far.
+    passed: u64,
 }
 
 impl Through {
@@ -379,7 +377,15 @@ impl Through {
         let now = Instant::now();
         let due = deadline.map_or(now + idle, |deadline| deadline.min(now + idle));
         let timer = Box::pin(tokio::time::sleep_until(due));
-        Box::new(Self { upstream, idle, deadline, heard: now, timer, attempt: Some(attempt) })
+        Box::new(Self {
+            upstream,
+            idle,
+            deadline,
+            heard: now,
+            timer,
+            attempt: Some(attempt),
+            passed: 0,
+        })
     }
 
     fn poll_next(
@@ -393,6 +399,10 @@ impl Through {
                     self.heard = Instant::now();
                     exchange.note_output();
                     let Ok(bytes) = frame.into_data() else { continue };
+                    self.passed += bytes.len() as u64;
+                    if let Some(attempt) = &mut self.attempt {
+                        attempt.note(Produced { usage: None, bytes: self.passed });
+                    }
                     if self.upstream.is_end_stream() {
                         // Whoever knows the length will not ask again.
                         self.succeed(exchange);

@@ -55,10 +55,8 @@ struct Open {
     money: MoneyReservation,
     prices: Arc<Prices>,
     endpoint: Endpoint,
-    /// Estimated.
-    input_tokens: u64,
-    /// Of a text to be spoken.
-    input_characters: Option<u64>,
+    /// What the request is charged by where the vendor does not count, but for the text of the answer.
+    expected: Usage,
     /// All that is known before the end.
     record: UsageRecord,
 }
@@ -69,10 +67,10 @@ impl Charge {
         money: MoneyReservation,
         prices: Arc<Prices>,
         endpoint: Endpoint,
-        (input_tokens, input_characters): (u64, Option<u64>),
+        expected: Usage,
         record: UsageRecord,
     ) -> Self {
-        let open = Open { money, prices, endpoint, input_tokens, input_characters, record };
+        let open = Open { money, prices, endpoint, expected, record };
         Self { spool: Arc::clone(spool), open: Some(Box::new(open)) }
     }
 
@@ -84,8 +82,8 @@ impl Charge {
     fn close(&mut self, end: &End, produced: &Produced) -> Charged {
         let Some(open) = self.open.take() else { return Charged::default() };
         let Open { money, prices, mut record, .. } = *open;
-        let (usage, estimated) =
-            billed(open.endpoint, open.input_tokens, open.input_characters, end.status, produced);
+        let (usage, estimated) = billed(open.endpoint, &open.expected, end.status, produced);
+        let usage = plausible(usage);
         let cost = llmux_types::cost(&prices, &usage);
         let sum =
             |parts: [Option<u64>; 2]| parts.into_iter().flatten().fold(0, u64::saturating_add);
@@ -132,43 +130,61 @@ impl Drop for Charge {
 /// cut off they may lack what came last, and some vendors do not count.
 fn billed(
     endpoint: Endpoint,
-    input_tokens: u64,
-    input_characters: Option<u64>,
+    expected: &Usage,
     status: UsageStatus,
     produced: &Produced,
 ) -> (Usage, bool) {
     let seen = produced.bytes.div_ceil(BYTES_PER_TOKEN);
     let is_whole = status == UsageStatus::Success;
-    let answers_text = matches!(
-        endpoint,
-        Endpoint::ChatCompletions
-            | Endpoint::Completions
-            | Endpoint::Responses
-            | Endpoint::Messages
-    );
-    let counts_tokens = answers_text || endpoint == Endpoint::Embeddings;
+    let answers_text = endpoint.answers_tokens();
     match produced.usage {
         Some(usage) if is_whole => (usage, false),
         Some(usage) => {
-            let counted = usage.completion_tokens.unwrap_or(0);
-            let more = seen > counted && counts_tokens;
+            let more = answers_text && seen > usage.completion_tokens.unwrap_or(0);
             let completion_tokens = if more { Some(seen) } else { usage.completion_tokens };
             (Usage { completion_tokens, total_tokens: None, ..usage }, more)
         }
-        None if is_whole && input_characters.is_some() => {
-            (Usage { input_characters, ..Usage::default() }, false)
-        }
-        None if counts_tokens && (is_whole || produced.bytes > 0) => {
-            let output = if answers_text { seen } else { 0 };
-            let usage = Usage {
-                prompt_tokens: Some(input_tokens),
-                completion_tokens: Some(output),
-                ..Usage::default()
-            };
-            (usage, true)
+        None if is_whole || produced.bytes > 0 => {
+            let completion_tokens = if answers_text { Some(seen) } else { None };
+            let usage = Usage { completion_tokens, ..*expected };
+            (usage, usage.prompt_tokens.is_some())
         }
         None => (Usage::default(), false),
     }
+}
+
+/// The most tokens of a kind that are believed: no vendor answers a call with as many.
+const MOST_TOKENS: u64 = 1 << 32;
+
+/// Cuts counts that cannot be: they come from a broken vendor, and must neither ruin the caller nor the record.
+fn plausible(mut usage: Usage) -> Usage {
+    for count in [
+        &mut usage.prompt_tokens,
+        &mut usage.completion_tokens,
+        &mut usage.total_tokens,
+        &mut usage.cached_tokens,
+        &mut usage.cache_write_tokens,
+        &mut usage.reasoning_tokens,
+        &mut usage.beside_prompt_tokens,
+        &mut usage.beside_completion_tokens,
+        &mut usage.cache_write_1h_tokens,
+        &mut usage.audio_prompt_tokens,
+        &mut usage.image_prompt_tokens,
+        &mut usage.cached_audio_tokens,
+        &mut usage.cached_image_tokens,
+        &mut usage.audio_completion_tokens,
+        &mut usage.image_completion_tokens,
+        &mut usage.audio_milliseconds,
+        &mut usage.input_characters,
+        &mut usage.images,
+        &mut usage.web_searches,
+    ]
+    .into_iter()
+    .flatten()
+    {
+        *count = (*count).min(MOST_TOKENS);
+    }
+    usage
 }
 
 /// Returns the kind of call in records.
@@ -201,7 +217,11 @@ mod tests {
     }
 
     fn charged(endpoint: Endpoint, status: UsageStatus, produced: Produced) -> (u64, u64, bool) {
-        let (usage, estimated) = billed(endpoint, 10, None, status, &produced);
+        let expected = match endpoint {
+            Endpoint::CountTokens => Usage::default(),
+            _ => Usage { prompt_tokens: Some(10), ..Usage::default() },
+        };
+        let (usage, estimated) = billed(endpoint, &expected, status, &produced);
         let known = |count: Option<u64>| count.unwrap_or(0);
         (known(usage.prompt_tokens), known(usage.completion_tokens), estimated)
     }
@@ -215,6 +235,20 @@ mod tests {
         assert_eq!(charged(chat, UsageStatus::Success, produced), (10, 101, true));
         assert_eq!(charged(Endpoint::Embeddings, UsageStatus::Success, produced), (10, 0, true));
         assert_eq!(charged(Endpoint::CountTokens, UsageStatus::Success, produced), (0, 0, false));
+    }
+
+    #[test]
+    fn speech_is_charged_by_its_letters_once_some_of_it_was_heard() {
+        let expected = Usage { input_characters: Some(20), ..Usage::default() };
+        for (status, bytes, characters) in [
+            (UsageStatus::Success, 0, Some(20)),
+            (UsageStatus::Cancelled, 1, Some(20)),
+            (UsageStatus::Cancelled, 0, None),
+        ] {
+            let produced = Produced { usage: None, bytes };
+            let (usage, estimated) = billed(Endpoint::AudioSpeech, &expected, status, &produced);
+            assert_eq!((usage.input_characters, estimated), (characters, false), "{status:?}");
+        }
     }
 
     #[test]

@@ -161,6 +161,12 @@ impl ApiError {
         Failed::deadline().into()
     }
 
+    pub(crate) fn database_unavailable() -> Self {
+        let message = "The database is not available at the moment.";
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::new(status, "service_unavailable_error", Some("database_unavailable"), message)
+    }
+
     pub(crate) fn spend_unknown() -> Self {
         let message = "What was spent so far is not known at the moment.";
         let status = StatusCode::SERVICE_UNAVAILABLE;
@@ -316,10 +322,7 @@ impl From<StoreError> for ApiError {
             }
             StoreError::Unavailable { .. } => {
                 tracing::error!(error = %chain(&error), "the database is not available");
-                let message = "The database is not available at the moment.";
-                let status = StatusCode::SERVICE_UNAVAILABLE;
-                let kind = "service_unavailable_error";
-                Self::new(status, kind, Some("database_unavailable"), message)
+                Self::database_unavailable()
             }
             _ => {
                 tracing::error!(error = %chain(&error), "the database does not fit");

@@ -10,13 +10,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use http::request::Parts;
-use llmux_auth::limits::{Limiter, Unloaded};
+use llmux_auth::limits::{Limiter, Scope, ScopeKind, Unloaded};
 use llmux_auth::store::{Change, KeySnapshot, Store, StoreError};
-use llmux_auth::tenants::{KeyHash, UnixMillis, UsageRecord};
+use llmux_auth::tenants::{KeyHash, KeyRef, UnixMillis, UsageRecord};
 use llmux_auth::{Caller, Presented, Tenant};
+use llmux_types::Money;
 use quick_cache::sync::Cache;
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
 
 use crate::config::Database;
 use crate::error::ApiError;
@@ -29,6 +31,10 @@ const FRESH: Duration = Duration::from_secs(15);
 const STALE: Duration = Duration::from_secs(60);
 /// How old it may be while the database cannot be reached.
 const OUTAGE: Duration = Duration::from_mins(10);
+/// How long a request waits for what is stale to be read anew, while there is something to go on with.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// For how long the database is left alone after it did not answer.
+const RETRY: Duration = Duration::from_secs(1);
 /// For how long a key that does not exist is not looked for again.
 const UNKNOWN: Duration = Duration::from_secs(5);
 /// The keys that are remembered.
@@ -57,7 +63,42 @@ struct Known {
     /// `None`: there is no such key.
     tenant: Option<Arc<Tenant>>,
     read_at: Instant,
+    /// It may have changed since.
+    is_stale: AtomicBool,
     is_reading: AtomicBool,
+    /// The database did not answer when it was read last, so many milliseconds after `read_at`. 0: it did.
+    failed_after: AtomicU64,
+}
+
+impl Known {
+    fn new(tenant: Option<Arc<Tenant>>) -> Arc<Self> {
+        Arc::new(Self {
+            tenant,
+            read_at: Instant::now(),
+            is_stale: AtomicBool::new(false),
+            is_reading: AtomicBool::new(false),
+            failed_after: AtomicU64::new(0),
+        })
+    }
+
+    /// Tells whether the database did not answer a moment ago: not each request must find that out.
+    fn just_failed(&self) -> bool {
+        let failed = match self.failed_after.load(Ordering::Relaxed) {
+            0 => return false,
+            failed => Duration::from_millis(failed),
+        };
+        let just = self.read_at.elapsed() < failed + RETRY;
+        if just {
+            self.is_reading.store(false, Ordering::Relaxed);
+        }
+        just
+    }
+
+    fn note_failure(&self) {
+        let after = u64::try_from(self.read_at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.failed_after.store(after.max(1), Ordering::Relaxed);
+        self.is_reading.store(false, Ordering::Relaxed);
+    }
 }
 
 type Digest = [u8; 32];
@@ -135,37 +176,46 @@ impl Tenants {
         key: Option<&str>,
     ) -> Result<Option<Arc<Tenant>>, ApiError> {
         let Presented::Other(digest) = *presented else { return Ok(None) };
-        let known = self.inner.known.get(&digest);
-        let age = known.as_ref().map(|known| known.read_at.elapsed());
-        if let (Some(known), Some(age)) = (&known, age) {
-            let is_known = known.tenant.is_some();
-            if age < if is_known { FRESH } else { UNKNOWN } {
-                return Ok(known.tenant.clone());
+        let Some(known) = self.inner.known.get(&digest) else {
+            if key.is_none_or(|key| key.len() < SHORTEST_KEY) {
+                return Ok(None);
             }
-            if is_known && age < STALE {
-                if !known.is_reading.swap(true, Ordering::Relaxed) {
-                    let this = self.clone();
-                    self.runtime.spawn(async move { this.inner.read(digest).await });
-                }
-                return Ok(known.tenant.clone());
-            }
+            return match self.read(digest).await {
+                Ok(read) => Ok(read?),
+                Err(_) => Err(ApiError::internal()),
+            };
+        };
+        let age = known.read_at.elapsed();
+        let is_stale = known.is_stale.load(Ordering::Relaxed);
+        let fresh = if known.tenant.is_some() { FRESH } else { UNKNOWN };
+        if age < fresh && !is_stale {
+            return Ok(known.tenant.clone());
         }
-        if key.is_none_or(|key| key.len() < SHORTEST_KEY) {
-            return Ok(None);
+        let is_usable = known.tenant.is_some() && age < OUTAGE;
+        if is_usable && (known.is_reading.swap(true, Ordering::Relaxed) || known.just_failed()) {
+            return Ok(known.tenant.clone());
         }
+        let reading = self.read(digest);
+        if is_usable && age < STALE && !is_stale {
+            return Ok(known.tenant.clone());
+        }
+        let read = match tokio::time::timeout(PATIENCE, reading).await {
+            Ok(Ok(read)) => read,
+            Ok(Err(_)) => return Err(ApiError::internal()),
+            // It goes on in the background.
+            Err(_) if is_usable => return Ok(known.tenant.clone()),
+            Err(_) => return Err(ApiError::database_unavailable()),
+        };
+        match read {
+            Err(StoreError::Unavailable { .. }) if is_usable => Ok(known.tenant.clone()),
+            read => Ok(read?),
+        }
+    }
+
+    /// Begins to read a key anew.
+    fn read(&self, digest: Digest) -> JoinHandle<Result<Option<Arc<Tenant>>, StoreError>> {
         let this = self.clone();
-        let read = self.runtime.spawn(async move { this.inner.read(digest).await }).await;
-        match (read, known) {
-            (Ok(Ok(tenant)), _) => Ok(tenant),
-            (Ok(Err(StoreError::Unavailable { reason, .. })), Some(known))
-                if known.read_at.elapsed() < OUTAGE =>
-            {
-                tracing::warn!(reason, "a key could not be read anew");
-                Ok(known.tenant.clone())
-            }
-            (Ok(Err(error)), _) => Err(error.into()),
-            (Err(_), _) => Err(ApiError::internal()),
-        }
+        self.runtime.spawn(async move { this.inner.read(digest).await })
     }
 
     /// Forgets what a change concerns. Called after each write that succeeded.
@@ -173,18 +223,11 @@ impl Tenants {
         self.inner.forget(change);
     }
 
-    /// Reads what was spent in the scopes of a key, for the limiter.
-    pub(crate) async fn load(
-        &self,
-        tenant: &Tenant,
-        unloaded: Vec<Unloaded>,
-    ) -> Result<(), ApiError> {
-        let token = tenant.key.token.clone();
+    /// Reads what was spent in scopes, for the limiter.
+    pub(crate) async fn load(&self, unloaded: Vec<Unloaded>) -> Result<(), ApiError> {
         let this = self.clone();
-        let read = self.runtime.spawn(async move { this.inner.load(&token, &unloaded).await });
-        match read.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(error.into()),
+        match self.runtime.spawn(async move { this.inner.load(&unloaded).await }).await {
+            Ok(loaded) => Ok(loaded?),
             Err(_) => Err(ApiError::internal()),
         }
     }
@@ -227,20 +270,14 @@ impl Inner {
         let snapshot = match result {
             Ok(snapshot) => snapshot,
             Err(error) => {
-                // The next use tries again.
                 if let Some(known) = self.known.get(&digest) {
-                    known.is_reading.store(false, Ordering::Relaxed);
+                    known.note_failure();
                 }
                 return Err(error);
             }
         };
         let tenant = snapshot.map(|snapshot| Arc::new(Tenant::from(snapshot)));
-        let known = Arc::new(Known {
-            tenant: tenant.clone(),
-            read_at: Instant::now(),
-            is_reading: AtomicBool::new(false),
-        });
-        self.known.insert(digest, known);
+        self.known.insert(digest, Known::new(tenant.clone()));
         if self.changes.load(Ordering::SeqCst) != changes {
             // It may have been read before the change.
             self.known.remove(&digest);
@@ -248,23 +285,52 @@ impl Inner {
         Ok(tenant)
     }
 
-    async fn load(&self, token: &KeyHash, unloaded: &[Unloaded]) -> Result<(), StoreError> {
+    async fn load(&self, unloaded: &[Unloaded]) -> Result<(), StoreError> {
         let _recording = self.recording.lock().await;
-        let Some(snapshot) = self.store.snapshot(token, wall_clock()).await? else { return Ok(()) };
-        let tenant = Tenant::from(snapshot);
         for it in unloaded {
-            let spent = tenant.spent(&it.scope, it.window_start_ms);
+            let spent = self.spent(&it.scope, it.window_start_ms).await?;
             self.limiter.load(&it.scope, it.window_start_ms, spent.nanos());
         }
         Ok(())
     }
 
+    /// Reads what was spent in a scope. The key may belong elsewhere by now: each scope is read by its own id.
+    async fn spent(&self, scope: &Scope, since_ms: i64) -> Result<Money, StoreError> {
+        let (store, now, id) = (&self.store, wall_clock(), &*scope.id);
+        let budget = match scope.kind {
+            ScopeKind::Key => {
+                let key = KeyRef::TokenId(id.to_owned());
+                store.key(&key, now).await?.map(|key| key.budget)
+            }
+            ScopeKind::User => store.user(id, now).await?.map(|user| user.budget),
+            ScopeKind::Team => store.team(id, now).await?.map(|team| team.budget),
+            ScopeKind::Organization => store.organization(id, now).await?.map(|it| it.budget),
+            ScopeKind::TeamMember => match llmux_auth::member_ids(id) {
+                None => None,
+                Some((team, user)) => {
+                    store.team_member(team, user, now).await?.map(|member| member.budget)
+                }
+            },
+            ScopeKind::EndUser => None,
+        };
+        // What is gone has spent nothing, and has no budget either.
+        let spent = |budget| llmux_auth::spent(&budget, scope.model.as_deref(), since_ms);
+        Ok(budget.map_or(Money::ZERO, spent))
+    }
+
     fn forget(&self, change: &Change) {
         self.changes.fetch_add(1, Ordering::SeqCst);
+        let is_lost = *change == Change::Everything;
         self.known.retain(|_, known| match &known.tenant {
-            Some(tenant) => !concerns(change, tenant),
+            Some(tenant) if concerns(change, tenant) => {
+                // Nobody knows that anything changed: while the database is away, which is when it says so, known keys
+                // go on.
+                known.is_stale.store(true, Ordering::Relaxed);
+                is_lost
+            }
+            Some(_) => true,
             // A new key may be what was looked for in vain.
-            None => !matches!(change, Change::Key(_) | Change::Everything),
+            None => !is_lost && !matches!(change, Change::Key(_)),
         });
     }
 }

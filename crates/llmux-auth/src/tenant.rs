@@ -174,24 +174,6 @@ impl Tenant {
         scopes
     }
 
-    /// Returns what was spent in a scope since `window_start_ms`, as far as the snapshot knows.
-    pub fn spent(&self, scope: &Scope, window_start_ms: i64) -> Money {
-        let holders = self.holders();
-        let holder = holders
-            .iter()
-            .find(|holder| (holder.scope.kind, &holder.scope.id) == (scope.kind, &scope.id));
-        let Some(budget) = holder.map(|holder| holder.budget) else { return Money::ZERO };
-        let (spend, since) = match &scope.model {
-            None => (budget.spend, budget.spend_since),
-            Some(model) => match budget.model_spend.get(&**model) {
-                Some(spent) => (spent.spend, spent.since),
-                None => return Money::ZERO,
-            },
-        };
-        // What was spent in an earlier window is no part of this one.
-        if since.0 >= window_start_ms { spend } else { Money::ZERO }
-    }
-
     fn holders(&self) -> Vec<Holder<'_>> {
         let snapshot = &self.snapshot;
         let ids = Ids {
@@ -255,6 +237,19 @@ impl Tenant {
     }
 }
 
+/// Returns what was spent since the start of a window: of the whole budget, or of that of one model.
+pub fn spent(budget: &Budget, model: Option<&str>, window_start_ms: i64) -> Money {
+    let (spend, since) = match model {
+        None => (budget.spend, budget.spend_since),
+        Some(model) => match budget.model_spend.get(model) {
+            Some(spent) => (spent.spend, spent.since),
+            None => return Money::ZERO,
+        },
+    };
+    // What was spent in an earlier window is no part of this one.
+    if since.0 >= window_start_ms { spend } else { Money::ZERO }
+}
+
 fn whole_budget(budget: &Budget) -> Option<limits::Budget> {
     (budget.max_budget.is_some() || budget.soft_budget.is_some()).then(|| limits::Budget {
         max_nanos: budget.max_budget.map(Money::nanos),
@@ -271,6 +266,11 @@ fn model_budget(budget: &Budget, model: &str) -> Option<limits::Budget> {
         period: own.budget_duration.or(budget.budget_duration),
         started_ms: budget.budget_anchor_at.0,
     })
+}
+
+/// Takes the id of a [`ScopeKind::TeamMember`] apart: the team's id and the user's.
+pub fn member_ids(id: &str) -> Option<(&str, &str)> {
+    id.split_once('\n')
 }
 
 /// Whom a call is made for.
@@ -331,7 +331,7 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::store::KeySnapshot;
-    use crate::tenants::{Key, KeyHash, ModelBudget, ModelSpend, Team, UnixMillis};
+    use crate::tenants::{Key, KeyHash, ModelSpend, Team, UnixMillis};
 
     const NOW: UnixMillis = UnixMillis(1_000);
 
@@ -416,20 +416,15 @@ pub(crate) mod tests {
 
     #[test]
     fn what_was_spent_before_the_window_is_no_part_of_it() {
-        let tenant = tenant(|snapshot| {
-            let budget = &mut snapshot.key.budget;
-            budget.spend = Money::from_nanos(7);
-            budget.spend_since = UnixMillis(5_000);
-            let model = ModelBudget { max_budget: Money::ZERO, budget_duration: None };
-            budget.model_max_budget.insert("m".to_owned(), model);
-            let spent = ModelSpend { spend: Money::from_nanos(3), since: UnixMillis(4_000) };
-            budget.model_spend.insert("m".to_owned(), spent);
-        });
-        let key = Scope::new(ScopeKind::Key, "kid_1");
-        assert_eq!(tenant.spent(&key, 5_000), Money::from_nanos(7));
-        assert_eq!(tenant.spent(&key, 5_001), Money::ZERO);
-        assert_eq!(tenant.spent(&key.of_model("m"), 4_000), Money::from_nanos(3));
-        assert_eq!(tenant.spent(&key.of_model("n"), 0), Money::ZERO);
-        assert_eq!(tenant.spent(&Scope::new(ScopeKind::Key, "kid_2"), 0), Money::ZERO);
+        let mut budget = Budget::new(NOW);
+        budget.spend = Money::from_nanos(7);
+        budget.spend_since = UnixMillis(5_000);
+        let of_model = ModelSpend { spend: Money::from_nanos(3), since: UnixMillis(4_000) };
+        budget.model_spend.insert("m".to_owned(), of_model);
+        assert_eq!(spent(&budget, None, 5_000), Money::from_nanos(7));
+        assert_eq!(spent(&budget, None, 5_001), Money::ZERO);
+        assert_eq!(spent(&budget, Some("m"), 4_000), Money::from_nanos(3));
+        assert_eq!(spent(&budget, Some("m"), 4_001), Money::ZERO);
+        assert_eq!(spent(&budget, Some("n"), 0), Money::ZERO);
     }
 }

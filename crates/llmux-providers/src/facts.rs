@@ -30,6 +30,8 @@ pub(crate) struct Fields<'a> {
     pub(crate) max_output_tokens: Option<u64>,
     /// The largest `n`, where it is an integer.
     pub(crate) choices: Option<u64>,
+    /// The last one, whatever it is.
+    pub(crate) user: Option<&'a RawValue>,
 }
 
 /// The names of [`Fields`].
@@ -48,6 +50,7 @@ enum Name {
     MaxCompletionTokens,
     MaxOutputTokens,
     N,
+    User,
     #[serde(other)]
     Other,
 }
@@ -90,6 +93,7 @@ impl<'a> Fields<'a> {
                         fields.max_output_tokens.max(integer(map.next_value()?));
                 }
                 Name::N => fields.choices = fields.choices.max(integer(map.next_value()?)),
+                Name::User => fields.user = Some(map.next_value()?),
                 Name::Other => {
                     map.next_value::<IgnoredAny>()?;
                 }
@@ -115,6 +119,20 @@ fn once<T, E: Error>(slot: &mut Option<T>, value: T, name: &'static str) -> Resu
 
 fn integer(raw: &RawValue) -> Option<u64> {
     raw.get().parse().ok()
+}
+
+/// Reads the end user's name: at most [`MAX_TAG_BYTES`] bytes without control characters, else there is none.
+pub(crate) fn end_user(json: &str) -> Option<String> {
+    let name: String = serde_json::from_str(json).ok()?;
+    let sane = (1..=MAX_TAG_BYTES).contains(&name.len()) && !name.chars().any(char::is_control);
+    sane.then_some(name)
+}
+
+/// Finds `user_id` in a `metadata` object, where Anthropic's API has the end user.
+/// <https://docs.anthropic.com/en/api/messages#body-metadata>
+pub(crate) fn metadata_user(metadata: &str) -> Option<String> {
+    let found = members(metadata.as_bytes(), |name| name == "user_id").ok()?;
+    found.into_iter().next().and_then(|member| end_user(&metadata[member.value]))
 }
 
 /// Finds `tags` in a `metadata` object, where it is an array.

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::estimate;
-use crate::facts::{Fields, add_tags, array_of_tags};
+use crate::facts::{Fields, add_tags, array_of_tags, end_user, metadata_user};
 use crate::json::{Member, Shape, Splices, members, quoted, skip_space, span};
 use crate::target::Endpoint;
 
@@ -55,6 +55,7 @@ pub struct JsonRequest {
     tags: Vec<String>,
     max_output_tokens: Option<u64>,
     choices: u64,
+    end_user: Option<String>,
     estimated_input_tokens: u64,
 }
 
@@ -93,6 +94,13 @@ impl JsonRequest {
                 add_tags(&mut tags, &metadata[member.value], "metadata.tags")?;
             }
         }
+        let end_user = match fields.user.map(RawValue::get) {
+            Some(user) => end_user(user),
+            None if endpoint.is_anthropic() => {
+                fields.metadata.map(RawValue::get).and_then(metadata_user)
+            }
+            None => None,
+        };
         let stream_end = fields.stream.map_or(0, |raw| span(&body, raw.get()).end);
         let stream_options = fields.stream_options.map(|raw| span(&body, raw.get()));
         Ok(Self {
@@ -106,6 +114,7 @@ impl JsonRequest {
             tags,
             max_output_tokens: fields.max_output_tokens,
             choices: fields.choices.unwrap_or(1).max(1),
+            end_user,
             estimated_input_tokens: estimate::tokens(&body),
             body,
         })
@@ -140,6 +149,12 @@ impl JsonRequest {
     /// Returns how many answers are asked for: `n` where it is a positive integer, else 1.
     pub const fn choices(&self) -> u64 {
         self.choices
+    }
+
+    /// Returns the end user that the client names: `user`, in Anthropic's dialect `metadata.user_id`. Names that are longer than
+    /// 256 bytes or have control characters are none.
+    pub fn end_user(&self) -> Option<&str> {
+        self.end_user.as_deref()
     }
 
     /// Returns an estimate of the tokens of the input, by a rule and not by a tokenizer: the bytes of the whole body

@@ -83,7 +83,7 @@ impl Endpoint {
 
     /// Tells whether the vendor charges for the tokens of an answer.
     pub const fn answers_tokens(self) -> bool {
-        !matches!(self, Self::Embeddings | Self::Moderations | Self::CountTokens)
+        matches!(self, Self::ChatCompletions | Self::Completions | Self::Responses | Self::Messages)
     }
 
     /// Tells whether an unstreamed answer is always JSON.

@@ -3,7 +3,6 @@
 use llmux_auth::limits::MoneyRefused;
 use llmux_auth::tenants::{UnixMillis, UsageRecord, UsageStatus};
 use llmux_auth::{self as auth, Admitted, Caller, Refused};
-use llmux_providers::Endpoint;
 use llmux_types::Money;
 
 use super::{Call, Prepared};
@@ -65,8 +64,8 @@ pub(super) async fn admit(
     let ask_gate =
         || gateway.gate.admit(caller, limiter, defaults, &request, now, tenants::wall_clock());
     let mut admitted = ask_gate();
-    if let (Err(Refused::Unknown(unloaded)), Some(tenant)) = (&admitted, caller.tenant()) {
-        gateway.tenants.load(tenant, unloaded.clone()).await?;
+    if let Err(Refused::Unknown(unloaded)) = &admitted {
+        gateway.tenants.load(unloaded.clone()).await?;
         admitted = ask_gate();
     }
     match &admitted {
@@ -115,15 +114,12 @@ impl Call<'_> {
         let (deployment, settings) = (&*attempt.deployment, &gateway.settings);
         let prices = deployment.prices(&settings.prices, &prepared.model);
         let (endpoint, facts) = (self.ask.endpoint, &self.facts);
-        // Counting tokens is free.
-        let is_free = endpoint == Endpoint::CountTokens;
-        let input = if is_free { 0 } else { facts.input_tokens };
         let output = match expected_output(&settings.budget, facts, deployment, &prepared.model) {
             Ok(output) => output,
             Err(error) if self.admitted.caller().tenant().is_some() => return Err(error),
             Err(_) => settings.budget.assumed_output_tokens,
         };
-        let expected = llmux_types::estimate(&prices, input, output);
+        let expected = llmux_types::cost(&prices, &self.ask.expected_usage(output));
         if expected.unpriced.any() {
             if settings.budget.block_unpriced {
                 return Err(ApiError::price_unknown(&self.ask.model));
@@ -134,10 +130,8 @@ impl Call<'_> {
         let model = self.resolved.counted_as();
         let reserve = |now| self.admitted.reserve_money(model, expected.total.nanos(), now);
         let mut money = reserve(tenants::wall_clock());
-        if let (Err(MoneyRefused::Unknown(unloaded)), Some(tenant)) =
-            (&money, self.admitted.caller().tenant())
-        {
-            gateway.tenants.load(tenant, unloaded.clone()).await?;
+        if let Err(MoneyRefused::Unknown(unloaded)) = &money {
+            gateway.tenants.load(unloaded.clone()).await?;
             money = reserve(tenants::wall_clock());
         }
         let money = money.map_err(|refused| match refused {
@@ -148,8 +142,8 @@ impl Call<'_> {
             exchange.line.soft_budget = Some(scope.to_string());
         }
         let record = self.record(attempt, &prepared, UnixMillis(money.at_ms()), exchange);
-        let size = (input, self.ask.spoken_characters());
-        Ok((prepared, Charge::new(&gateway.spool, money, prices, endpoint, size, record)))
+        let expected = self.ask.expected_usage(0);
+        Ok((prepared, Charge::new(&gateway.spool, money, prices, endpoint, expected, record)))
     }
 
     /// Begins the record of a call.
@@ -172,7 +166,7 @@ impl Call<'_> {
             team_id: key.and_then(|key| key.team_id.clone()),
             user_id: key.and_then(|key| key.user_id.clone()),
             organization_id: organization.map(|found| found.organization_id.clone()),
-            end_user: None,
+            end_user: self.ask.end_user().map(str::to_owned),
             model: self.resolved.counted_as().to_owned(),
             upstream_model: Some(prepared.model.clone()),
             deployment_id: Some(attempt.deployment.id.clone()),

@@ -559,11 +559,13 @@ impl<'a> Call<'a> {
             }
             Way::Relay if self.ask.endpoint.is_anthropic() => {
                 let reply = anthropic::Reply::look(bytes).map_err(malformed)?;
+                attempt.note(Produced { usage: reply.summary().usage, bytes: 0 });
                 self.refuse_unstreamed().map_err(|failed| *failed)?;
                 (reply.with_model(&self.ask.model), reply.summary().clone())
             }
             Way::Relay => {
                 let reply = openai::Reply::look(bytes, self.ask.endpoint).map_err(malformed)?;
+                attempt.note(Produced { usage: reply.summary().usage, bytes: 0 });
                 if let Some(rejection) = reply.rejection() {
                     return Err(Failed::rejected(Box::new(rejection)));
                 }

@@ -16,6 +16,9 @@ use super::{
 /// Enough that threads which look up unrelated scopes rarely meet; a power of two.
 const SHARDS: usize = 64;
 
+/// The most that one attempt reserves, in nano-dollars: a million dollars.
+const MOST_RESERVED: i64 = 1_000_000_000_000_000;
+
 type Shard = Mutex<HashMap<Scope, Arc<Entry>>>;
 
 /// What a request needs besides its slot.
@@ -164,7 +167,7 @@ impl Limiter {
     /// Reserves what one attempt may cost in the budgets of all scopes, or in none.
     ///
     /// It fits if a budget is not used up, and what was spent, what is reserved and this are at most the budget.
-    /// `nanos` below 0 count as 0.
+    /// `nanos` below 0 count as 0, and those over a million dollars as that: sums of reservations must not saturate.
     ///
     /// # Errors
     /// [`MoneyRefused`] if it does not fit, or the spend of a scope is not known.
@@ -174,7 +177,7 @@ impl Limiter {
         nanos: i64,
         wall_ms: i64,
     ) -> Result<MoneyReservation, MoneyRefused> {
-        let nanos = nanos.max(0);
+        let nanos = nanos.clamp(0, MOST_RESERVED);
         let walk = self.walk_money(scopes, nanos, wall_ms, true)?;
         let soft = walk.soft.map(|member| member.entry.number);
         Ok(MoneyReservation::new(scopes.clone(), nanos, wall_ms, walk.mark, soft))
@@ -190,7 +193,7 @@ impl Limiter {
         nanos: i64,
         wall_ms: i64,
     ) -> Result<(), MoneyRefused> {
-        self.walk_money(scopes, nanos.max(0), wall_ms, false).map(|_| ())
+        self.walk_money(scopes, nanos.clamp(0, MOST_RESERVED), wall_ms, false).map(|_| ())
     }
 
     /// Takes the spend that the database has for the window of a scope that starts at `window_start_ms`. Returns

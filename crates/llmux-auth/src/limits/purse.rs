@@ -106,6 +106,11 @@ impl Purse {
     pub(super) fn recorded(&mut self, at_ms: i64, nanos: i64) {
         let first = self.windows.map_or(i64::MIN, |(_, started_ms)| started_ms);
         if at_ms.max(first) >= self.start_ms {
+            // What was not settled here was reserved before there was a budget: it counts from now on.
+            let foreign = nanos.saturating_sub(self.unrecorded).max(0);
+            if self.known {
+                self.settled = self.settled.saturating_add(foreign);
+            }
             self.unrecorded = self.unrecorded.saturating_sub(nanos).max(0);
         }
     }
