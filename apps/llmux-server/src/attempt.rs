@@ -40,6 +40,8 @@ pub(crate) struct Attempt {
     /// The vendor's HTTP status.
     status_code: Option<u16>,
     produced: Produced,
+    /// The client's time was over.
+    is_left: bool,
 }
 
 impl Attempt {
@@ -92,6 +94,7 @@ impl Attempt {
             false => Outcome::Failure(failed.failure()),
         });
         self.status_code = self.status_code.or_else(|| failed.status_code());
+        self.is_left = failed.is_deadline();
         self.settle(UsageStatus::Failure, Some(failed.class.as_str()))
     }
 
@@ -107,8 +110,13 @@ impl Attempt {
     }
 
     fn settle(&mut self, status: UsageStatus, error: Option<&'static str>) -> Charged {
-        let end =
-            End { status, status_code: self.status_code, error, first_output: self.first_output };
+        let end = End {
+            status,
+            status_code: self.status_code,
+            error,
+            first_output: self.first_output,
+            by_client: self.is_left || status == UsageStatus::Cancelled,
+        };
         self.charge.take().map(|charge| charge.settle(&end, &self.produced)).unwrap_or_default()
     }
 
@@ -170,6 +178,7 @@ impl Resolved {
                     charge: None,
                     status_code: None,
                     produced: Produced::default(),
+                    is_left: false,
                 });
             }
             // The last place went to another worker since we looked.

@@ -33,6 +33,8 @@ pub(crate) struct End {
     pub(crate) error: Option<&'static str>,
     /// From the start to the first output.
     pub(crate) first_output: Option<Duration>,
+    /// The client did not wait: the vendor may have worked for it all the same.
+    pub(crate) by_client: bool,
 }
 
 /// What an attempt used.
@@ -110,7 +112,9 @@ impl Charge {
         money.settle(cost.total.nanos());
         self.spool.append(&record);
         let known = !cost.unpriced.any();
-        Charged { cost: known.then_some(cost.total), tokens: record.total_tokens }
+        // Free as it is, a call that its client broke off counts in the limits of tokens.
+        let asked = if end.by_client { open.expected.prompt_tokens.unwrap_or(0) } else { 0 };
+        Charged { cost: known.then_some(cost.total), tokens: record.total_tokens.max(asked) }
     }
 }
 
@@ -121,6 +125,7 @@ impl Drop for Charge {
             status_code: None,
             error: None,
             first_output: None,
+            by_client: true,
         };
         self.close(&end, &Produced::default());
     }

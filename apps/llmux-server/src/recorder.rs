@@ -83,17 +83,18 @@ impl Recorder {
     async fn commit(&mut self, records: &[UsageRecord]) -> Result<(), RecordError> {
         match self.tenants.commit(records).await {
             Ok(()) => {}
-            Err(error @ StoreError::Unavailable { .. }) => return Err(error.into()),
-            Err(_) => {
+            Err(StoreError::Invalid { .. }) => {
                 // One that the database cannot take must not keep the others waiting.
                 for record in records {
                     match self.tenants.commit(std::slice::from_ref(record)).await {
                         Ok(()) => {}
-                        Err(error @ StoreError::Unavailable { .. }) => return Err(error.into()),
-                        Err(error) => self.refuse(record, &error)?,
+                        Err(error @ StoreError::Invalid { .. }) => self.refuse(record, &error)?,
+                        Err(error) => return Err(error.into()),
                     }
                 }
             }
+            // Whatever is wrong with the database is not the records' fault: they wait.
+            Err(error) => return Err(error.into()),
         }
         for record in records {
             if let Some(id) = &record.token_id {

@@ -1,12 +1,14 @@
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use llmux_types::Secret;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::limits::{Demand, Limiter, MoneyRefused, MoneyReservation, Reservation, Standing};
+use crate::limits::{
+    Demand, Exceeded, Limiter, MoneyRefused, MoneyReservation, Reservation, Standing,
+};
 use crate::origin;
 use crate::tenant::{DefaultLimits, Refused, Tenant};
 use crate::tenants::UnixMillis;
@@ -116,6 +118,10 @@ pub struct Admitted {
     limiter: Arc<Limiter>,
     defaults: DefaultLimits,
     reservation: Reservation,
+    /// The model that the request was admitted for, as it is counted, and the tokens that were reserved.
+    admitted_for: (String, u64),
+    /// Its place in the limits of other models that it went on with.
+    others: Mutex<Vec<(String, Reservation)>>,
     /// Whether an upstream has seen the request.
     sent: AtomicBool,
 }
@@ -134,6 +140,23 @@ impl Admitted {
     /// Tells whether the request may go on with another model.
     pub fn may_use(&self, configured: &str, requested: &str) -> bool {
         self.caller.tenant().is_none_or(|tenant| tenant.may_use(configured, requested))
+    }
+
+    /// Takes the request's place in the limits of another model that it goes on with, once.
+    ///
+    /// # Errors
+    /// [`Exceeded`] if a limit of that model is reached.
+    pub fn go_on_with(&self, model: &str, now: Instant) -> Result<(), Box<Exceeded>> {
+        let (admitted, tokens) = &self.admitted_for;
+        let Some(tenant) = self.caller.tenant() else { return Ok(()) };
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        if model == admitted || others.iter().any(|(other, _)| other == model) {
+            return Ok(());
+        }
+        let scopes = tenant.scopes_of_model(&self.limiter, model);
+        let reservation = self.limiter.reserve(&scopes, Demand { tokens: *tokens }, now)?;
+        others.push((model.to_owned(), reservation));
+        Ok(())
     }
 
     /// Reserves what one attempt may cost, in nano-dollars, in the budgets that a call of `model` counts in. It need not
@@ -164,10 +187,15 @@ impl Admitted {
     /// Ends the request, whose attempts used `tokens`: corrects what was estimated, or takes it back whole if no upstream
     /// saw it. Dropped without this, it counts as it was estimated.
     pub fn finish(self, tokens: u64, now: Instant) {
-        if self.sent.load(Ordering::Relaxed) {
-            self.reservation.settle_tokens(tokens, now);
-        } else {
-            self.reservation.refund();
+        let sent = self.sent.load(Ordering::Relaxed);
+        let others = self.others.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let others = others.into_iter().map(|(_, reservation)| reservation);
+        for reservation in others.chain([self.reservation]) {
+            if sent {
+                reservation.settle_tokens(tokens, now);
+            } else {
+                reservation.refund();
+            }
         }
     }
 }
@@ -271,6 +299,8 @@ impl Gate {
             limiter: Arc::clone(limiter),
             defaults: *defaults,
             reservation,
+            admitted_for: (request.counted_as.to_owned(), request.tokens),
+            others: Mutex::default(),
             sent: AtomicBool::new(false),
         })
     }

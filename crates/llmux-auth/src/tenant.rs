@@ -174,6 +174,16 @@ impl Tenant {
         scopes
     }
 
+    /// Returns the scopes of one model alone.
+    pub(crate) fn scopes_of_model(&self, limiter: &Limiter, model: &str) -> Scopes {
+        if !self.limited_models.contains(model) {
+            return limiter.scopes(&[]);
+        }
+        let all = Self::limited(&self.holders(), &DefaultLimits::default(), Some(model));
+        let own: Vec<_> = all.into_iter().filter(|(scope, _)| scope.model.is_some()).collect();
+        limiter.scopes(&own)
+    }
+
     fn holders(&self) -> Vec<Holder<'_>> {
         let snapshot = &self.snapshot;
         let ids = Ids {

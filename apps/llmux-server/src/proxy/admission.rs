@@ -128,6 +128,7 @@ impl Call<'_> {
         }
 
         let model = self.resolved.counted_as();
+        self.admitted.go_on_with(model, std::time::Instant::now()).map_err(Refused::Limit)?;
         let reserve = |now| self.admitted.reserve_money(model, expected.total.nanos(), now);
         let mut money = reserve(tenants::wall_clock());
         if let Err(MoneyRefused::Unknown(unloaded)) = &money {
