@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use llmux_auth::store::{AuditFilter, Page, PostgresConfig, SqliteConfig, Store};
 use llmux_auth::tenants::{AuditRecord, UnixMillis};
@@ -10,8 +11,8 @@ use serde_json::{Value, json};
 use tokio_postgres::NoTls;
 
 use crate::auth::MASTER;
-use crate::client::Response;
-use crate::harness::{ANSWER, Gateway, ask, once, provider};
+use crate::client::{PATIENCE, Response};
+use crate::harness::{ANSWER, Gateway, ask, once, serving};
 use crate::replay::{Reply, Vendor};
 
 /// Where tenants are kept.
@@ -21,7 +22,7 @@ pub(crate) enum Database {
     Postgres,
 }
 
-/// A gateway with a database of its own, and a vendor of model `m`.
+/// A gateway with a database of its own, and a vendor of model `m`, of which a call costs 0.000023 dollars.
 pub(crate) struct Managed {
     pub(crate) gateway: Gateway,
     pub(crate) vendor: Vendor,
@@ -62,7 +63,9 @@ impl Managed {
     pub(crate) async fn start(database: Database) -> Self {
         let vendor = Vendor::start().await;
         vendor.script("m", [Reply::json(200, ANSWER)]);
-        let mut configuration = once(vec![provider(&vendor, "m")]);
+        // An answer has 3 tokens in and 2 out.
+        let priced = json!({"name": "m", "input_cost_per_token": 0.000_001, "output_cost_per_token": 0.000_01});
+        let mut configuration = once(vec![serving(&vendor, "m", priced)]);
         configuration["auth"] = json!({"master_key": MASTER});
         let url = match database {
             Database::Sqlite => None,
@@ -151,6 +154,19 @@ impl Managed {
     /// Runs a statement in its PostgreSQL database.
     pub(crate) async fn execute(&self, sql: &str) {
         execute(self.url.as_ref().expect("the gateway uses PostgreSQL"), sql).await;
+    }
+
+    /// Waits until a key has spent so much in its present window.
+    pub(crate) async fn spends(&self, key: &str, dollars: f64) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let info = self.get("/key/info", json!({"key": key})).await;
+            if info["spend"].as_f64() == Some(dollars) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{} of {dollars} dollars", info["spend"]);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     async fn store(&self) -> Arc<dyn Store> {

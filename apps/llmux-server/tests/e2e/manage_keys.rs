@@ -16,6 +16,7 @@ on_both! {
     keys_belong_to_what_exists
     a_key_spends_for_the_organization_of_its_team
     aliases_are_unique
+    what_is_spent_meanwhile_survives_updates_and_a_new_secret
     lists_are_filtered_and_paged
     a_key_without_a_parameter_is_the_callers_own
     changes_of_keys_are_audited_without_secrets
@@ -259,6 +260,27 @@ async fn a_key_spends_for_the_organization_of_its_team(managed: Managed) {
     assert_eq!(managed.get("/key/info", json!({"key": key})).await["organization_id"], "o2");
     managed.post("/team/update", json!({"team_id": "t", "organization_id": null})).await;
     assert_eq!(managed.get("/key/info", json!({"key": key})).await["organization_id"], Value::Null);
+}
+
+async fn what_is_spent_meanwhile_survives_updates_and_a_new_secret(managed: Managed) {
+    let key = managed.post("/key/generate", json!({"max_budget": 1})).await;
+    let (secret, id) = (text(&key, "key"), text(&key, "token_id"));
+    for number in 0..10 {
+        assert_eq!(managed.chat(secret).await, 200);
+        managed.post("/key/update", json!({"key": id, "metadata": {"number": number}})).await;
+    }
+    managed.spends(id, 0.000_23).await;
+    let new = managed.post("/key/regenerate", json!({"key": id})).await;
+    assert_eq!((&new["spend"], &new["metadata"]), (&json!(0.000_23), &json!({"number": 9})));
+    let secret = text(&new, "key");
+    assert_eq!(managed.chat(secret).await, 200);
+    managed.spends(id, 0.000_253).await;
+    // A budget that is lowered or raised holds for the next call.
+    managed.post("/key/update", json!({"key": id, "max_budget": 0.000_253})).await;
+    assert_eq!(managed.chat(secret).await, 402);
+    managed.post("/key/update", json!({"key": id, "max_budget": null})).await;
+    assert_eq!(managed.chat(secret).await, 200);
+    managed.spends(id, 0.000_276).await;
 }
 
 async fn aliases_are_unique(managed: Managed) {
