@@ -107,7 +107,7 @@ impl World {
             ("/control/deployments/cooldown", _) => {
                 json!({"deployment_id": "m/m", "cooldown_seconds": 0})
             }
-            (_, "gateway") => json!({}),
+            (_, "gateway" | "reach") => json!({}),
             ("/key/generate", "own") => json!({"user_id": own}),
             ("/key/generate", "team") => json!({"user_id": null, "team_id": "t"}),
             ("/key/generate", "organization") => json!({"user_id": null, "organization_id": "o"}),
@@ -255,8 +255,25 @@ fn matrix() -> Vec<(&'static str, &'static str, &'static str, Vec<&'static str>)
         row("GET", path, "own", READERS, "org_admin");
         row("GET", path, "other", READERS, "");
     }
-    for path in ["/control/deployments", "/control/state"] {
+    for path in [
+        "/control/deployments",
+        "/control/state",
+        "/global/activity",
+        "/global/spend/models",
+        "/global/spend/provider",
+        "/audit/logs",
+    ] {
         row("GET", path, "gateway", READERS, "");
+    }
+    row(
+        "GET",
+        "/spend/logs",
+        "reach",
+        READERS,
+        "org_admin team_admin member user user_viewer bare",
+    );
+    for path in ["/spend/keys", "/spend/teams", "/spend/users"] {
+        row("GET", path, "reach", READERS, own_readers);
     }
     row("POST", "/route/explain", "gateway", READERS, "");
     row("POST", "/control/deployments/cooldown", "gateway", ADMINS, "");
