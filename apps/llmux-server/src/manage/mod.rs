@@ -182,13 +182,7 @@ impl Call {
 
     /// Returns what a list may show, unless that is everything; refuses who may see no list.
     fn within(&self) -> Result<Option<Within>, ApiError> {
-        let reach = self.actor.reach();
-        if reach.everything {
-            return Ok(None);
-        }
-        let user_id = Some(reach.user_id.ok_or_else(ApiError::not_permitted)?);
-        let Reach { team_ids, organization_ids, .. } = reach;
-        Ok(Some(Within { user_id, team_ids, organization_ids }))
+        within(&self.actor)
     }
 
     /// Finds what an id names, or says that there is no such thing; who may not see everything must not learn that.
@@ -212,6 +206,17 @@ impl Call {
             }
         })
     }
+}
+
+/// Returns what a caller with a user may read; `None`: everything. Others have no lists.
+fn within(actor: &Actor) -> Result<Option<Within>, ApiError> {
+    let reach = actor.reach();
+    if reach.everything {
+        return Ok(None);
+    }
+    let user_id = Some(reach.user_id.ok_or_else(ApiError::not_permitted)?);
+    let Reach { team_ids, organization_ids, .. } = reach;
+    Ok(Some(Within { user_id, team_ids, organization_ids }))
 }
 
 /// Makes the text of an answer.

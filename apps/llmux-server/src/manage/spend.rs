@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::fields::Fields;
-use super::json;
+use super::{json, within};
 use crate::error::ApiError;
 
 /// How many days are shown if nothing is said.
@@ -185,7 +185,7 @@ fn confine(filter: &mut UsageFilter, actor: &Actor) -> Result<(), ApiError> {
         filter.token_id = Some(token_id.ok_or_else(ApiError::not_permitted)?);
         return Ok(());
     }
-    let Some(within) = reach(actor)? else { return Ok(()) };
+    let Some(within) = within(actor)? else { return Ok(()) };
     // What is asked for may be within reach as a whole, and then there are sums of it.
     let among =
         |ids: &[String], id: &Option<String>| id.as_ref().is_some_and(|id| ids.contains(id));
@@ -311,22 +311,6 @@ impl<'a> From<&'a User> for UserSpend<'a> {
     }
 }
 
-/// What a caller with a user, or with a right to everything (`None`), may read.
-fn reach(actor: &Actor) -> Result<Option<Within>, ApiError> {
-    let reach = actor.reach();
-    if reach.everything {
-        return Ok(None);
-    }
-    if reach.user_id.is_none() {
-        return Err(ApiError::not_permitted());
-    }
-    Ok(Some(Within {
-        user_id: reach.user_id,
-        team_ids: reach.team_ids,
-        organization_ids: reach.organization_ids,
-    }))
-}
-
 /// `GET /spend/keys`: the dearest first.
 pub(super) async fn keys(
     store: &dyn Store,
@@ -343,7 +327,7 @@ pub(super) async fn keys(
     };
     let paging = query.paging()?;
     query.finish()?;
-    filter.within = reach(actor)?;
+    filter.within = within(actor)?;
     let listed = paging.list(|page| store.list_keys(&filter, page, now)).await?;
     Ok(shown(&listed, KeySpend::from))
 }
@@ -362,7 +346,7 @@ pub(super) async fn teams(
     };
     let paging = query.paging()?;
     query.finish()?;
-    filter.within = reach(actor)?;
+    filter.within = within(actor)?;
     let listed = paging.list(|page| store.list_teams(&filter, page, now)).await?;
     Ok(shown(&listed, TeamSpend::from))
 }
@@ -384,7 +368,7 @@ pub(super) async fn users(
     let paging = query.paging()?;
     query.finish()?;
     let own = |within: Within| Within { user_id: within.user_id, ..Within::default() };
-    filter.within = reach(actor)?.map(own);
+    filter.within = within(actor)?.map(own);
     let listed = paging.list(|page| store.list_users(&filter, page, now)).await?;
     Ok(shown(&listed, UserSpend::from))
 }

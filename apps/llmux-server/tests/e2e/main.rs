@@ -27,6 +27,7 @@ mod manage_users;
 mod replay;
 mod routing;
 mod sockets;
+mod spend;
 mod strategies;
 mod streams;
 mod table;
