@@ -312,7 +312,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Writes down usage: the records, their days' sums, and the spend of their keys, users, teams, team members and
     /// organizations, all or nothing. Records whose id is known already count for nothing. Returns how many were new.
     /// Fails with [`StoreError::Invalid`] for a record that will never be taken: with an id of no or more than 256 bytes,
-    /// NUL in a text, more than 2^40 tokens of a kind, or a cost that is below 0 or over 10,000,000 US dollars.
+    /// NUL in an id, more than 2^40 tokens of a kind, or a cost that is below 0 or over 10,000,000 US dollars.
+    /// Models, providers and request ids are cut to 256 bytes, and NUL in texts that may be a client's is replaced.
     fn append_usage<'a>(&'a self, records: &'a [UsageRecord]) -> Answer<'a, u64>;
 
     /// Lists usage records, newest first. The total comes from the days' sums unless the filter names a request.

@@ -61,6 +61,7 @@ macro_rules! all {
             suite::the_store_answers_a_ping
             usage::a_record_counts_once_however_often_it_is_handed_in
             usage::a_failed_batch_changes_nothing
+            usage::texts_of_clients_are_cut_to_what_can_be_found
             usage::spend_is_added_to_every_scope
             usage::budgets_roll_to_their_next_window
             usage::models_with_budgets_are_counted_apart

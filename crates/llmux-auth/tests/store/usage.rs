@@ -80,7 +80,7 @@ pub(crate) async fn a_failed_batch_changes_nothing(store: &dyn Store) {
         ("spend", bad(&|it| it.spend = Money::from_nanos(i64::MAX))),
         ("id", bad(&|it| it.id = String::new())),
         ("id", bad(&|it| it.id = "a\0b".to_owned())),
-        ("end_user", bad(&|it| it.end_user = Some("a\0b".to_owned()))),
+        ("token_id", bad(&|it| it.token_id = Some("a\0b".to_owned()))),
         ("time_to_first_token_ms", bad(&|it| it.time_to_first_token_ms = Some(u64::MAX))),
     ] {
         let result = store.append_usage(&[owned("a", 5, NOW), bad]).await;
@@ -98,6 +98,33 @@ pub(crate) async fn a_failed_batch_changes_nothing(store: &dyn Store) {
     assert_eq!(key_spend(store, "k", NOW).await, i64::MAX);
     // The store works on.
     store.ping().await.unwrap();
+}
+
+pub(crate) async fn texts_of_clients_are_cut_to_what_can_be_found(store: &dyn Store) {
+    insert_tenants(store).await;
+    // Not what a database could compress.
+    let noise = |seed: u32| -> String {
+        let next = |state: &u32| Some(state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
+        let states = std::iter::successors(Some(seed), next).take(9_000);
+        states.map(|state| char::from(b'!' + u8::try_from((state >> 24) % 90).unwrap())).collect()
+    };
+    let mut record = owned("a", 5, NOW);
+    record.model = noise(1);
+    record.provider = Some("ü".repeat(200));
+    record.request_id = noise(2);
+    record.end_user = Some(format!("{}\0", noise(3)));
+    assert_eq!(store.append_usage(&[record.clone(), owned("b", 7, NOW)]).await.unwrap(), 2);
+    assert_eq!(key_spend(store, "k", NOW).await, 12);
+    let model = Some(record.model[..256].to_owned());
+    let filter = UsageFilter { model, ..week() };
+    let listed = store.list_usage(&filter, page()).await.unwrap();
+    assert_eq!(listed.total, 1);
+    assert_eq!(listed.data[0].end_user, Some(format!("{}\u{fffd}", noise(3))));
+    assert_eq!(listed.data[0].provider, Some("ü".repeat(128)));
+    assert_eq!(store.usage_totals(&filter).await.unwrap().spend.nanos(), 5);
+    let request_id = Some(record.request_id[..256].to_owned());
+    let filter = UsageFilter { request_id, ..week() };
+    assert_eq!(store.list_usage(&filter, page()).await.unwrap().total, 1);
 }
 
 pub(crate) async fn spend_is_added_to_every_scope(store: &dyn Store) {

@@ -36,6 +36,9 @@ const MIGRATION_LOCK: i64 = 0x6c6c_6d75_785f_6462;
 /// After which silence the other end of a connection is asked whether it is still there.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
+/// How many statements a connection keeps prepared.
+const STATEMENTS: usize = 256;
+
 /// How often a transaction is tried that PostgreSQL ends for the sake of another one.
 const TRIES: u32 = 5;
 
@@ -282,6 +285,12 @@ impl PostgresSession {
 
     /// Gives the connection back to the pool.
     fn release(mut self) {
+        // Each statement takes memory on the server, too, and filters make many.
+        if let Some(client) = &self.client
+            && client.statement_cache.size() > STATEMENTS
+        {
+            client.statement_cache.clear();
+        }
         drop(self.client.take());
     }
 
@@ -436,8 +445,8 @@ fn failure(error: tokio_postgres::Error) -> StoreError {
         return StoreError::MissingReference { field };
     }
     let class = &code.code()[..2];
-    // Syntax, names, types, data: nothing that another try would mend.
-    if matches!(class, "42" | "22" | "23" | "0A" | "21" | "3F") {
+    // Syntax, names, types, data, sizes: nothing that another try would mend.
+    if matches!(class, "42" | "22" | "23" | "0A" | "21" | "3F" | "54") {
         StoreError::corrupt_by("PostgreSQL refused a statement", error)
     } else {
         StoreError::unavailable_by("PostgreSQL failed", error)

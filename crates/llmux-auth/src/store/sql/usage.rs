@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::record::{Spender, load, names, values};
@@ -19,7 +20,8 @@ pub(super) async fn append<S: Session>(
 ) -> Result<u64, StoreError> {
     // By id: all writers insert in the same order, and an id counts once.
     let mut by_id: BTreeMap<&str, &UsageRecord> = BTreeMap::new();
-    for record in records {
+    let records: Vec<Cow<'_, UsageRecord>> = records.iter().map(fitted).collect();
+    for record in &records {
         check(record)?;
         by_id.entry(&record.id).or_insert(record);
     }
@@ -50,6 +52,40 @@ const MAX_TOKENS: u64 = 1 << 40;
 
 /// More than any call can cost, in nano-dollars: ten million dollars.
 const MAX_SPEND: i64 = 10_000_000_000_000_000;
+
+/// The longest text of a column that is searched in, in bytes: PostgreSQL's indexes take no long ones.
+const MAX_TEXT: usize = 256;
+
+/// Makes a record's texts such that they can be stored. Some are the client's, and what a client writes must not keep
+/// its call from being counted.
+fn fitted(record: &UsageRecord) -> Cow<'_, UsageRecord> {
+    let mut record = Cow::Borrowed(record);
+    let is_long = |text: &str| text.len() > MAX_TEXT;
+    let has_nul = |text: &str| text.contains('\0');
+    let texts = |record: &UsageRecord| {
+        [Some(&record.model), Some(&record.request_id), record.provider.as_ref()]
+            .into_iter()
+            .flatten()
+            .any(|text| is_long(text) || has_nul(text))
+            || [&record.end_user, &record.upstream_model, &record.error_code]
+                .into_iter()
+                .flatten()
+                .any(|text| has_nul(text))
+    };
+    if texts(&record) {
+        let own = record.to_mut();
+        let searched = [Some(&mut own.model), Some(&mut own.request_id), own.provider.as_mut()];
+        let others = [own.end_user.as_mut(), own.upstream_model.as_mut(), own.error_code.as_mut()];
+        for text in searched.into_iter().flatten() {
+            *text = text.replace('\0', "\u{fffd}");
+            text.truncate(text.floor_char_boundary(MAX_TEXT));
+        }
+        for text in others.into_iter().flatten() {
+            *text = text.replace('\0', "\u{fffd}");
+        }
+    }
+    record
+}
 
 fn check(record: &UsageRecord) -> Result<(), StoreError> {
     check_id("id", &record.id)?;
