@@ -20,6 +20,8 @@ pub(crate) struct Gateway {
     output: Arc<Output>,
     readers: Vec<std::thread::JoinHandle<()>>,
     folder: PathBuf,
+    configuration: Value,
+    environment: Vec<(String, String)>,
     /// It serves TLS, which our plain client does not speak.
     tls: bool,
 }
@@ -71,11 +73,23 @@ impl Gateway {
         panic!("no port stayed free");
     }
 
-    async fn try_start(mut configuration: Value, environment: &[(&str, &str)]) -> Option<Self> {
+    async fn try_start(configuration: Value, environment: &[(&str, &str)]) -> Option<Self> {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let next = NEXT.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("llmux-e2e-{}-{next}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("the temporary folder is writable");
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let environment = environment.iter().map(owned).collect();
+        let mut gateway = Self::spawn(folder, configuration, environment);
+        gateway.ready().await.then_some(gateway)
+    }
+
+    /// Starts the process in a folder, on a new port.
+    fn spawn(
+        folder: PathBuf,
+        mut configuration: Value,
+        environment: Vec<(String, String)>,
+    ) -> Self {
         let port = free_port();
         let server = configuration
             .as_object_mut()
@@ -94,7 +108,7 @@ impl Gateway {
             .expect("the folder is writable");
         let mut command = Command::new(env!("CARGO_BIN_EXE_llmux-server"));
         command.arg("--config").arg(&file).env_clear().env("LLMUX_DATA_DIR", folder.join("data"));
-        command.envs(environment.iter().copied()).current_dir(&folder);
+        command.envs(environment.iter().map(|(name, value)| (name, value))).current_dir(&folder);
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -106,15 +120,27 @@ impl Gateway {
             output.follow(child.stdout.take().expect("stdout is piped")),
             output.follow(child.stderr.take().expect("stderr is piped")),
         ];
-        let mut gateway = Self {
-            address: SocketAddr::from(([127, 0, 0, 1], port)),
-            child,
-            output,
-            readers,
-            folder,
-            tls,
-        };
-        gateway.ready().await.then_some(gateway)
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        Self { address, child, output, readers, folder, configuration, environment, tls }
+    }
+
+    /// Ends the process at once, as a power cut would; the folder stays.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("our child can be killed");
+        self.child.wait().expect("our child can be waited for");
+    }
+
+    /// Starts again on the same folder, after the process has ended. The port is another one.
+    pub(crate) async fn revive(self) -> Self {
+        let mut ended = self;
+        loop {
+            let folder = std::mem::take(&mut ended.folder);
+            let configuration = ended.configuration.clone();
+            ended = Self::spawn(folder, configuration, ended.environment.clone());
+            if ended.ready().await {
+                return ended;
+            }
+        }
     }
 
     /// Polls until the gateway is ready. Returns false if its port was taken.
@@ -260,7 +286,10 @@ impl Drop for Gateway {
                 lines[last..].join("\n")
             );
         }
-        let _removed = std::fs::remove_dir_all(&self.folder);
+        // A revived gateway has taken the folder over.
+        if !self.folder.as_os_str().is_empty() {
+            let _removed = std::fs::remove_dir_all(&self.folder);
+        }
     }
 }
 

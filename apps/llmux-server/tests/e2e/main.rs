@@ -2,7 +2,9 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod auth;
+mod books;
 mod breaks;
+mod budgets;
 mod bytes;
 mod client;
 mod connections;
