@@ -1,7 +1,6 @@
 //! Tenants for tests, calls in their name, and what the gateway has written about them, read past the gateway.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -24,15 +23,7 @@ pub(crate) enum Books {
 impl Books {
     /// A new database on the tests' PostgreSQL server.
     pub(crate) async fn postgres() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let server = std::env::var("LLMUX_TEST_POSTGRES_URL").unwrap_or_else(|_| {
-            panic!("LLMUX_TEST_POSTGRES_URL is not set: `cargo xtask test` and `cargo xtask with-services` start a private PostgreSQL")
-        });
-        let next = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("e2e_{}_{next}", std::process::id());
-        let client = client(&format!("{server}/postgres")).await;
-        client.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
-        Self::Postgres(format!("{server}/{name}"))
+        Self::Postgres(crate::manage::new_database().await)
     }
 
     /// Both kinds.

@@ -26,6 +26,7 @@ mod manage_organizations;
 mod manage_roles;
 mod manage_teams;
 mod manage_users;
+mod rates;
 mod replay;
 mod routing;
 mod sockets;

@@ -51,7 +51,7 @@ async fn execute(url: &str, sql: &str) {
 }
 
 /// Makes a database in PostgreSQL and returns its address.
-async fn new_database() -> String {
+pub(crate) async fn new_database() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let server = server();
     let name = format!("e2e_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
