@@ -51,7 +51,7 @@ impl Output {
     }
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let socket = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
     socket.local_addr().expect("a bound socket has an address").port()
 }

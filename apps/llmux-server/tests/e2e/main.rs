@@ -10,6 +10,7 @@ mod client;
 mod connections;
 mod control;
 mod costs;
+mod crashes;
 mod errors;
 mod failover;
 mod fallbacks;
