@@ -28,6 +28,7 @@ mod manage_roles;
 mod manage_teams;
 mod manage_users;
 mod rates;
+mod records;
 mod replay;
 mod routing;
 mod sockets;
