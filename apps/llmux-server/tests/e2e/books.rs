@@ -162,16 +162,26 @@ impl Gateway {
 
     /// What is under way, by the gateway's own account.
     pub(crate) async fn state(&self) -> Value {
-        let response = self.administer("GET", "/control/state", "").await;
+        self.state_as(MASTER).await
+    }
+
+    async fn state_as(&self, master: &str) -> Value {
+        let headers = [("x-api-key", master)];
+        let response = self.send("GET", "/control/state", &headers, b"").await.whole().await;
         assert_eq!(response.status, 200, "{}", response.text());
         response.json()
     }
 
     /// Waits until nothing is reserved and all records are in the database.
     pub(crate) async fn settled(&self) -> Value {
+        self.settled_as(MASTER).await
+    }
+
+    /// The same, where the master key is another one.
+    pub(crate) async fn settled_as(&self, master: &str) -> Value {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let state = self.state().await;
+            let state = self.state_as(master).await;
             let zero = |pointer: &str| {
                 let value =
                     state.pointer(pointer).unwrap_or_else(|| panic!("no {pointer}: {state}"));
