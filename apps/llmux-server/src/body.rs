@@ -329,7 +329,10 @@ impl Events {
 
     fn fail_stream(&mut self, failure: StreamFailure, exchange: &mut Exchange) {
         let told = matches!(failure, StreamFailure::Told(_));
-        let failed = Failed::from(failure);
+        let mut failed = Failed::from(failure);
+        if let Some(attempt) = &self.attempt {
+            failed.redact(&attempt.deployment.provider.secrets);
+        }
         if told {
             self.end_failed(failed, exchange);
         } else {

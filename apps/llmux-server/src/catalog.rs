@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use http::{HeaderName, HeaderValue, Uri};
 use llmux_providers::{Target, Vendor};
 use llmux_router::{Deployment as Candidate, Price, Router, Snapshot};
-use llmux_types::{PriceTable, Prices, Unit};
+use llmux_types::{PriceTable, Prices, Secret, Unit};
 use serde::Serialize;
 
 use crate::attempt::Resolved;
@@ -26,6 +26,8 @@ pub(crate) struct Provider {
     pub(crate) origin: Arc<Origin>,
     /// The credential and the configured headers.
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    /// What of these no client may see, though a vendor repeats it.
+    pub(crate) secrets: Vec<Secret>,
     pub(crate) connect_timeout: Duration,
     pub(crate) stream_idle_timeout: Duration,
     max_concurrent: u32,
@@ -373,6 +375,9 @@ fn only(route: &Arc<Route>, provider: &str, name: &str, asked: &str) -> Option<R
     })
 }
 
+/// Shorter texts are no credentials, and stand in ordinary ones by chance.
+const SHORTEST_SECRET: usize = 16;
+
 fn provider(configured: &crate::config::Provider) -> Result<Provider, Unusable> {
     let unusable = |message| Unusable { provider: configured.name.clone(), message };
     let url: Uri = configured.base_url.parse().map_err(|_| unusable("base_url is no URL"))?;
@@ -386,6 +391,10 @@ fn provider(configured: &crate::config::Provider) -> Result<Provider, Unusable> 
             .push(header.map_err(|_| unusable("api_key has characters that no header may have"))?);
     }
     headers.extend(configured.headers.iter().cloned());
+    let long = |text: &&str| text.len() >= SHORTEST_SECRET;
+    let texts = configured.headers.iter().filter_map(|(_, value)| value.to_str().ok());
+    let texts = texts.chain(configured.api_key.iter().map(Secret::expose));
+    let secrets = texts.filter(long).map(Secret::new).collect();
     Ok(Provider {
         name: configured.name.clone(),
         vendor: configured.vendor,
@@ -393,6 +402,7 @@ fn provider(configured: &crate::config::Provider) -> Result<Provider, Unusable> 
         api_version: configured.api_version.clone(),
         origin: Arc::new(origin),
         headers,
+        secrets,
         connect_timeout: configured.connect_timeout,
         stream_idle_timeout: configured.stream_idle_timeout,
         max_concurrent: configured.max_concurrent,

@@ -14,7 +14,7 @@ use llmux_auth::{Denied, Refused};
 use llmux_providers::openai::Rejection;
 use llmux_providers::{DecodeError, EncodeError, Invalid, StreamFailure, anthropic};
 use llmux_router::{CooldownReason, Failure, NoRoute};
-use llmux_types::{ErrorEnvelope, ErrorObject, FailureClass, Money};
+use llmux_types::{ErrorEnvelope, ErrorObject, FailureClass, Money, Secret};
 use serde_json::Value;
 
 use crate::upstream::SendError;
@@ -444,6 +444,24 @@ impl Failed {
         let failed = Self::new(rejection.class, rejection.error.message.clone());
         let retry_after = rejection.retry_after;
         Self { rejection: Some(rejection), retry_after, ..failed }
+    }
+
+    /// Takes our own secrets out of the vendor's words: some repeat the credential that they refuse.
+    pub(crate) fn redact(&mut self, secrets: &[Secret]) {
+        const MASK: &str = "***";
+        for secret in secrets.iter().map(Secret::expose) {
+            if self.message.contains(secret) {
+                self.message = self.message.replace(secret, MASK).into();
+            }
+            let Some(rejection) = &mut self.rejection else { continue };
+            if rejection.error.message.contains(secret) {
+                rejection.error.message = rejection.error.message.replace(secret, MASK);
+            }
+            let body = String::from_utf8_lossy(&rejection.body);
+            if body.contains(secret) {
+                rejection.body = body.replace(secret, MASK).into();
+            }
+        }
     }
 
     /// Returns the vendor's HTTP status, if it refused the call with one.

@@ -9,6 +9,8 @@ use http::header::{
 };
 use ipnet::IpNet;
 use llmux_auth::limits::{Quota, Standing};
+use llmux_types::Secret;
+use memchr::memmem;
 
 use crate::catalog::Provider;
 
@@ -72,11 +74,13 @@ pub(crate) fn to_vendor(
     headers
 }
 
-/// Renames a vendor's headers to `llm_provider-*`.
-pub(crate) fn from_vendor(vendor: &HeaderMap) -> HeaderMap {
+/// Renames a vendor's headers to `llm_provider-*`, but for those that repeat a secret of ours.
+pub(crate) fn from_vendor(vendor: &HeaderMap, secrets: &[Secret]) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(vendor.len() + 10);
     for (name, value) in vendor {
-        if NOT_PASSED_ON.contains(&name.as_str()) {
+        let told =
+            |secret: &Secret| memmem::find(value.as_bytes(), secret.expose().as_bytes()).is_some();
+        if NOT_PASSED_ON.contains(&name.as_str()) || secrets.iter().any(told) {
             continue;
         }
         if let Ok(renamed) = HeaderName::try_from(format!("llm_provider-{name}")) {

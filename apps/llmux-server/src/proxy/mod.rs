@@ -335,7 +335,10 @@ impl<'a> Call<'a> {
         let started = Instant::now();
         let result = self.exchange(attempt, prepared, started, exchange).await;
         exchange.waited += started.elapsed();
-        result
+        result.map_err(|(attempt, mut failed)| {
+            failed.redact(&attempt.deployment.provider.secrets);
+            (attempt, failed)
+        })
     }
 
     async fn exchange(
@@ -362,7 +365,7 @@ impl<'a> Call<'a> {
 
         let (head, body) = response.into_parts();
         attempt.note_status(head.status);
-        let vendor = headers::from_vendor(&head.headers);
+        let vendor = headers::from_vendor(&head.headers, &deployment.provider.secrets);
         let content_type = head.headers.get(CONTENT_TYPE).cloned();
         let mut answer = Answer { status: head.status, content_type, headers: vendor };
         if !head.status.is_success() {

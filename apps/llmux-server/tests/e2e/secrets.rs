@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::books::{Books, guarded, priced, question, used};
 use crate::client::Response;
 use crate::harness::{Gateway, serving};
-use crate::replay::{Reply, Vendor};
+use crate::replay::Vendor;
 
 const MASTER: &str = "sk-master-canary-7d1f0b5a94c24f7aa1c3e0d9b8f6a512";
 const PROVIDER: &str = "sk-provider-canary-1b2e8d3c4f5a69788796a5b4c3d2e1f0";
