@@ -26,9 +26,9 @@ pub(crate) struct Fields<'a> {
     pub(crate) metadata: Option<&'a RawValue>,
     pub(crate) messages: Option<Shape>,
     pub(crate) input: Option<Shape>,
-    /// The largest of the three names' values, where they are integers.
+    /// The largest of the three names' values, where they are numbers.
     pub(crate) max_output_tokens: Option<u64>,
-    /// The largest `n`, where it is an integer.
+    /// The largest `n`, where it is a number.
     pub(crate) choices: Option<u64>,
     /// The last one, whatever it is.
     pub(crate) user: Option<&'a RawValue>,
@@ -117,8 +117,15 @@ fn once<T, E: Error>(slot: &mut Option<T>, value: T, name: &'static str) -> Resu
     if slot.replace(value).is_some() { Err(E::duplicate_field(name)) } else { Ok(()) }
 }
 
+/// Reads a count in all the spellings that some vendor may take for one: `100`, `1e2`, `100.0`, `"100"`. What is beyond
+/// counting is the most there is.
 fn integer(raw: &RawValue) -> Option<u64> {
-    raw.get().parse().ok()
+    let text = raw.get().trim_matches('"');
+    text.parse().ok().or_else(|| {
+        let number: f64 = text.parse().ok()?;
+        // A cast saturates.
+        (number >= 0.0).then_some(number.ceil() as u64)
+    })
 }
 
 /// Reads the end user's name: at most [`MAX_TAG_BYTES`] bytes without control characters, else there is none.
@@ -283,11 +290,11 @@ mod tests {
             (r#"{"max_tokens":5,"max_tokens":6,"max_tokens":4}"#, Some(6)),
             (r#"{"max_\u0074okens":5}"#, Some(5)),
             (r#"{"max_tokens":18446744073709551615}"#, Some(u64::MAX)),
-            (r#"{"max_tokens":18446744073709551616}"#, None),
+            (r#"{"max_tokens":18446744073709551616}"#, Some(u64::MAX)),
             (r#"{"max_tokens":-1}"#, None),
-            (r#"{"max_tokens":1.0}"#, None),
-            (r#"{"max_tokens":1e3}"#, None),
-            (r#"{"max_tokens":"16"}"#, None),
+            (r#"{"max_tokens":1.0}"#, Some(1)),
+            (r#"{"max_tokens":1e3}"#, Some(1000)),
+            (r#"{"max_tokens":"16"}"#, Some(16)),
             (r#"{"max_tokens":{"a":1}}"#, None),
             (r#"{"options":{"max_tokens":16}}"#, None),
         ] {
@@ -304,8 +311,8 @@ mod tests {
             (r#"{"n":0}"#, 1),
             (r#"{"n":null}"#, 1),
             (r#"{"n":-2}"#, 1),
-            (r#"{"n":2.5}"#, 1),
-            (r#"{"n":"2"}"#, 1),
+            (r#"{"n":2.5}"#, 3),
+            (r#"{"n":"2"}"#, 2),
         ] {
             assert_eq!(look(json).choices(), expected, "{json}");
         }

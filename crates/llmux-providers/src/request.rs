@@ -141,12 +141,12 @@ impl JsonRequest {
     }
 
     /// Returns the most tokens that each choice may have: the largest of `max_completion_tokens`, `max_tokens` and
-    /// `max_output_tokens`. `None` if none is a non-negative integer.
+    /// `max_output_tokens`. `None` if none is a number that is not negative, in whatever spelling.
     pub const fn max_output_tokens(&self) -> Option<u64> {
         self.max_output_tokens
     }
 
-    /// Returns how many answers are asked for: `n` where it is a positive integer, else 1.
+    /// Returns how many answers are asked for: `n` where it is a positive number, else 1.
     pub const fn choices(&self) -> u64 {
         self.choices
     }
