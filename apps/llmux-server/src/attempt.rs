@@ -142,7 +142,10 @@ pub(crate) struct Facts<'a> {
     pub(crate) stream: bool,
     /// Estimated.
     pub(crate) input_tokens: u64,
+    /// Of all answers together.
     pub(crate) max_output_tokens: Option<u64>,
+    /// How many answers are asked for.
+    pub(crate) choices: u64,
 }
 
 impl Resolved {

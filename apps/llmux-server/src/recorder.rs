@@ -132,7 +132,12 @@ impl Recorder {
         let mut wait = RETRY.0;
         while !*stop.borrow() {
             self.spool.retry();
-            match self.drain().await {
+            let drained = tokio::select! {
+                drained = self.drain() => drained,
+                // What was begun is begun anew below: the database knows what it has.
+                _ = stop.changed() => break,
+            };
+            match drained {
                 Ok(_) => wait = RETRY.0,
                 Err(error) => {
                     tracing::error!(%error, backlog = self.spool.backlog(), "usage records wait in the spool");

@@ -35,6 +35,10 @@ const OUTAGE: Duration = Duration::from_mins(10);
 const PATIENCE: Duration = Duration::from_millis(500);
 /// For how long the database is left alone after it did not answer.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long a request waits to learn what was spent.
+const LOAD: Duration = Duration::from_secs(5);
+/// How long a transaction of usage records may take.
+const COMMIT: Duration = Duration::from_secs(30);
 /// For how long a key that does not exist is not looked for again.
 const UNKNOWN: Duration = Duration::from_secs(5);
 /// The keys that are remembered.
@@ -226,8 +230,12 @@ impl Tenants {
     /// Reads what was spent in scopes, for the limiter.
     pub(crate) async fn load(&self, unloaded: Vec<Unloaded>) -> Result<(), ApiError> {
         let this = self.clone();
-        match self.runtime.spawn(async move { this.inner.load(&unloaded).await }).await {
-            Ok(loaded) => Ok(loaded?),
+        let load = self
+            .runtime
+            .spawn(async move { tokio::time::timeout(LOAD, this.inner.load(&unloaded)).await });
+        match load.await {
+            Ok(Ok(loaded)) => Ok(loaded?),
+            Ok(Err(_)) => Err(ApiError::database_unavailable()),
             Err(_) => Err(ApiError::internal()),
         }
     }
@@ -238,7 +246,13 @@ impl Tenants {
     /// The database's. Nothing is written then.
     pub(crate) async fn commit(&self, records: &[UsageRecord]) -> Result<(), StoreError> {
         let _recording = self.inner.recording.lock().await;
-        self.inner.store.append_usage(records).await?;
+        let append = self.inner.store.append_usage(records);
+        // If it is done all the same, the database knows the records when they come again.
+        let appended = tokio::time::timeout(COMMIT, append).await;
+        appended.map_err(|_| StoreError::Unavailable {
+            reason: "it does not answer".to_owned(),
+            source: None,
+        })??;
         for record in records {
             self.inner.limiter.recorded_usage(record);
         }

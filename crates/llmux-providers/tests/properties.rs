@@ -177,6 +177,17 @@ fn stream() -> impl Strategy<Value = String> {
     prop::collection::vec(piece, 0..20).prop_map(|pieces| pieces.concat())
 }
 
+/// A count in any spelling.
+fn count(value: &Value) -> Option<u64> {
+    let number = match value {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.parse().ok(),
+        _ => None,
+    };
+    let exact = value.as_u64().or_else(|| value.as_str()?.parse().ok());
+    exact.or_else(|| number.filter(|&number| number >= 0.0).map(|number| number.ceil() as u64))
+}
+
 proptest! {
     #[test]
     fn edits_mean_what_they_say_and_touch_nothing_else(
@@ -200,9 +211,9 @@ proptest! {
         add_tags(&mut tags, &body["tags"]);
         add_tags(&mut tags, &body["metadata"]["tags"]);
         prop_assert_eq!(request.tags(), tags);
-        let most = COUNTS[..3].iter().filter_map(|name| body[name].as_u64()).max();
+        let most = COUNTS[..3].iter().filter_map(|name| count(&body[name])).max();
         prop_assert_eq!(request.max_output_tokens(), most);
-        let choices = body["n"].as_u64().filter(|&n| n > 0).unwrap_or(1);
+        let choices = count(&body["n"]).filter(|&n| n > 0).unwrap_or(1);
         prop_assert_eq!(request.choices(), choices);
         prop_assert_eq!(request.estimated_input_tokens(), bytes.div_ceil(4));
     }

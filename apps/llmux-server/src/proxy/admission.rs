@@ -76,8 +76,8 @@ pub(super) async fn admit(
     Ok(admitted?)
 }
 
-/// Returns the output tokens to be reserved for a call: what the client allows, else what the model can answer, at most
-/// what the configuration assumes.
+/// Returns the output tokens to be reserved for a call: what the client allows, else for each answer what the model can
+/// say, at most what the configuration assumes.
 ///
 /// # Errors
 /// If the budgets are strict and nobody knows.
@@ -92,11 +92,12 @@ fn expected_output(
     }
     let vendor = deployment.provider.vendor.name;
     let most = llmux_types::lookup(vendor, model).and_then(|known| known.max_output_tokens);
-    match (most, budget.strict) {
-        (Some(most), true) => Ok(most),
-        (None, true) => Err(ApiError::max_tokens_required()),
-        (most, false) => Ok(most.unwrap_or(u64::MAX).min(budget.assumed_output_tokens)),
-    }
+    let each = match (most, budget.strict) {
+        (Some(most), true) => most,
+        (None, true) => return Err(ApiError::max_tokens_required()),
+        (most, false) => most.unwrap_or(u64::MAX).min(budget.assumed_output_tokens),
+    };
+    Ok(each.saturating_mul(facts.choices))
 }
 
 impl Call<'_> {
@@ -117,7 +118,7 @@ impl Call<'_> {
         let output = match expected_output(&settings.budget, facts, deployment, &prepared.model) {
             Ok(output) => output,
             Err(error) if self.admitted.caller().tenant().is_some() => return Err(error),
-            Err(_) => settings.budget.assumed_output_tokens,
+            Err(_) => settings.budget.assumed_output_tokens.saturating_mul(facts.choices),
         };
         let expected = llmux_types::cost(&prices, &self.ask.expected_usage(output));
         if expected.unpriced.any() {
