@@ -9,7 +9,7 @@ use llmux_router::{Decision, Left, Measured, NoRoute, Outcome, Pick, Request, Wh
 use crate::catalog::{Deployment, Route};
 use crate::charge::{Charge, Charged, End, Produced};
 use crate::error::Failed;
-use crate::names::is_pattern;
+use crate::names::{is_pattern, own};
 
 /// A route, and what of it one request may use.
 #[derive(Clone, Debug)]
@@ -152,7 +152,11 @@ impl Resolved {
     /// Returns the model's name in limits, budgets and records: the configured one; that of a wildcard is the wanted
     /// one without the provider's.
     pub(crate) fn counted_as(&self) -> &str {
-        if is_pattern(&self.route.name) { &self.asked } else { &self.route.name }
+        if !is_pattern(&self.route.name) {
+            return &self.route.name;
+        }
+        let of = |deployment: &Arc<Deployment>| own(&deployment.provider.name, &self.asked);
+        self.route.deployments.iter().find_map(of).unwrap_or(&self.asked)
     }
 
     /// Returns all names that fallback lists may know the model by.

@@ -363,9 +363,12 @@ async fn dispatch(
         }
         Action::Ready | Action::Health => {
             exchange.unlogged();
-            let draining = gateway.is_draining();
-            let state = if draining { "draining" } else { "ok" };
-            let unready = draining && route.action == Action::Ready;
+            let state = match (gateway.is_draining(), gateway.spool.refuses()) {
+                (true, _) => "draining",
+                (false, true) => "spool_full",
+                (false, false) => "ok",
+            };
+            let unready = state != "ok" && route.action == Action::Ready;
             let status = if unready { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
             let mut response = json_response(status, &json!({ "status": state }));
             if unready {

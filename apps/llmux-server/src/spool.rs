@@ -29,6 +29,8 @@ const MEMORY: usize = 16 << 20;
 pub(crate) struct Spool {
     folder: PathBuf,
     limits: config::Spool,
+    /// The bytes from which on a new file is begun.
+    segment: u64,
     tail: Mutex<Tail>,
     /// Bytes that the database does not have yet.
     backlog: AtomicU64,
@@ -63,6 +65,7 @@ impl Spool {
         Ok(Self {
             folder: folder.to_owned(),
             limits,
+            segment: SEGMENT,
             tail: Mutex::new(Tail { number, file, length: 0, kept: Vec::new() }),
             backlog: AtomicU64::new(backlog),
             dropped: AtomicU64::new(0),
@@ -111,7 +114,7 @@ impl Spool {
     }
 
     fn write_kept(&self, tail: &mut Tail) -> io::Result<()> {
-        if tail.length >= SEGMENT {
+        if tail.length >= self.segment {
             let number = tail.number + 1;
             tail.file = create(&self.folder, number)?;
             (tail.number, tail.length) = (number, 0);
@@ -185,6 +188,8 @@ impl Reader {
             if number != self.number {
                 (self.number, self.offset) = (number, 0);
             }
+            // Asked before the reading: what is not the tail by now is not written to any more.
+            let is_tail = spool.tail().number == number;
             let mut file = File::open(path(&spool.folder, number))?;
             file.seek(SeekFrom::Start(self.offset))?;
             let mut lines = Vec::new();
@@ -196,16 +201,15 @@ impl Reader {
             if !lines.is_empty() {
                 return Ok(lines);
             }
-            let is_tail = {
+            if is_tail {
                 let mut tail = spool.tail();
-                let is_tail = tail.number == number;
-                if is_tail && tail.length == self.offset && tail.length > 0 {
+                if tail.number != number {
+                    continue;
+                }
+                if tail.length == self.offset && tail.length > 0 {
                     tail.file.set_len(0)?;
                     (tail.length, self.offset) = (0, 0);
                 }
-                is_tail
-            };
-            if is_tail {
                 return Ok(lines);
             }
             fs::remove_file(path(&spool.folder, number))?;
@@ -239,4 +243,114 @@ fn numbers(folder: &Path) -> io::Result<Vec<u64>> {
     }
     numbers.sort_unstable();
     Ok(numbers)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let name = format!("llmux-spool-{name}-{}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            let _ = fs::remove_dir_all(&path);
+            Self(path)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    const LIMITS: config::Spool = config::Spool { max_bytes: 1 << 30, reject_when_full: true };
+
+    fn record(number: u64) -> UsageRecord {
+        serde_json::from_value(serde_json::json!({
+            "id": number.to_string(), "request_id": "r", "start_time": "2026-01-01T00:00:00Z",
+            "end_time": "2026-01-01T00:00:00Z", "model": "m", "call_type": "chat_completion", "attempt": 1,
+            "status": "success", "cache_hit": false, "stream": false, "prompt_tokens": 0, "completion_tokens": 0,
+            "total_tokens": 0, "cached_tokens": 0, "cache_write_tokens": 0, "reasoning_tokens": 0, "spend": 0
+        }))
+        .expect("a record")
+    }
+
+    fn ids(lines: &[u8]) -> Vec<u64> {
+        let lines = lines.split_inclusive(|&byte| byte == b'\n');
+        let record = |line| serde_json::from_slice::<UsageRecord>(line).expect("a record");
+        lines.map(|line| record(line).id.parse().expect("a number")).collect()
+    }
+
+    #[test]
+    fn each_record_is_read_once_while_files_are_begun_and_ended() {
+        let folder = Folder::new("rotation");
+        let mut spool = Spool::open(&folder.0, LIMITS).expect("a folder");
+        spool.segment = 16 << 10;
+        let spool = Arc::new(spool);
+        let writers: Vec<_> = (0..2)
+            .map(|writer| {
+                let spool = Arc::clone(&spool);
+                std::thread::spawn(move || {
+                    for number in 0..3_000 {
+                        spool.append(&record(number * 2 + writer));
+                    }
+                })
+            })
+            .collect();
+        let (mut reader, mut read) = (Reader::default(), Vec::new());
+        loop {
+            let is_over = writers.iter().all(std::thread::JoinHandle::is_finished);
+            let lines = reader.read(&spool).expect("readable");
+            if lines.is_empty() && is_over {
+                break;
+            }
+            read.extend(ids(&lines));
+            reader.advance(&spool, lines.len());
+        }
+        read.sort_unstable();
+        assert_eq!(read, (0..6_000).collect::<Vec<_>>());
+        assert_eq!(spool.backlog(), 0);
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_read_without_its_half_line() {
+        let folder = Folder::new("left");
+        let spool = Spool::open(&folder.0, LIMITS).expect("a folder");
+        spool.append(&record(1));
+        spool.tail().file.write_all(b"{\"id\": \"2\"").expect("room");
+        drop(spool);
+        let spool = Spool::open(&folder.0, LIMITS).expect("a folder");
+        spool.append(&record(3));
+        let (mut reader, mut read) = (Reader::default(), Vec::new());
+        loop {
+            let lines = reader.read(&spool).expect("readable");
+            if lines.is_empty() {
+                break;
+            }
+            read.extend(ids(&lines));
+            reader.advance(&spool, lines.len());
+        }
+        assert_eq!((read, spool.backlog()), (vec![1, 3], 0));
+    }
+
+    #[test]
+    fn a_full_spool_refuses_requests_or_drops_records() {
+        let folder = Folder::new("full");
+        let limits = config::Spool { max_bytes: 10, ..LIMITS };
+        let spool = Spool::open(&folder.0, limits).expect("a folder");
+        assert!(!spool.refuses());
+        // What was admitted is written down all the same.
+        spool.append(&record(1));
+        assert!(spool.refuses() && spool.dropped() == 0);
+        let folder = Folder::new("dropping");
+        let limits = config::Spool { reject_when_full: false, ..limits };
+        let spool = Spool::open(&folder.0, limits).expect("a folder");
+        spool.append(&record(1));
+        assert!(!spool.refuses() && spool.dropped() == 1 && spool.backlog() == 0);
+    }
 }
