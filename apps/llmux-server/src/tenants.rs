@@ -270,7 +270,7 @@ impl Tenants {
             }
         };
         while let Some(change) = changes.next().await {
-            self.inner.forget(&change);
+            self.inner.suspect(&change);
         }
     }
 }
@@ -332,19 +332,28 @@ impl Inner {
         Ok(budget.map_or(Money::ZERO, spent))
     }
 
+    /// Forgets what this process changed.
     fn forget(&self, change: &Change) {
         self.changes.fetch_add(1, Ordering::SeqCst);
-        let is_lost = *change == Change::Everything;
         self.known.retain(|_, known| match &known.tenant {
-            Some(tenant) if concerns(change, tenant) => {
-                // Nobody knows that anything changed: while the database is away, which is when it says so, known keys
-                // go on.
-                known.is_stale.store(true, Ordering::Relaxed);
-                is_lost
-            }
-            Some(_) => true,
+            Some(tenant) => !concerns(change, tenant),
             // A new key may be what was looked for in vain.
-            None => !is_lost && !matches!(change, Change::Key(_)),
+            None => !matches!(change, Change::Key(_)),
+        });
+    }
+
+    /// Has what another process may have changed read anew before it is used again. While the database is away, which is
+    /// when it says that all may have changed, known keys go on.
+    fn suspect(&self, change: &Change) {
+        self.changes.fetch_add(1, Ordering::SeqCst);
+        self.known.retain(|_, known| match &known.tenant {
+            Some(tenant) => {
+                if concerns(change, tenant) {
+                    known.is_stale.store(true, Ordering::Relaxed);
+                }
+                true
+            }
+            None => !matches!(change, Change::Key(_) | Change::Everything),
         });
     }
 }
