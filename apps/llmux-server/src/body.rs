@@ -324,7 +324,9 @@ impl Events {
     }
 
     fn produced(&self, summary: &Summary) -> Produced {
-        Produced { usage: summary.usage, bytes: self.stream.progress().produced }
+        let progress = self.stream.progress();
+        // Some output has no text to count.
+        Produced { usage: summary.usage, bytes: progress.produced.max(progress.output.into()) }
     }
 
     fn fail_stream(&mut self, failure: StreamFailure, exchange: &mut Exchange) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use llmux_auth::limits::MoneyReservation;
+use llmux_auth::limits::{Limiter, MoneyReservation};
 use llmux_auth::tenants::{UsageRecord, UsageStatus};
 use llmux_providers::Endpoint;
 use llmux_types::{Money, Prices, Usage};
@@ -49,6 +49,7 @@ pub(crate) struct Charged {
 #[derive(Debug)]
 pub(crate) struct Charge {
     spool: Arc<Spool>,
+    limiter: Arc<Limiter>,
     open: Option<Box<Open>>,
 }
 
@@ -65,7 +66,7 @@ struct Open {
 
 impl Charge {
     pub(crate) fn new(
-        spool: &Arc<Spool>,
+        (spool, limiter): (&Arc<Spool>, &Arc<Limiter>),
         money: MoneyReservation,
         prices: Arc<Prices>,
         endpoint: Endpoint,
@@ -73,7 +74,7 @@ impl Charge {
         record: UsageRecord,
     ) -> Self {
         let open = Open { money, prices, endpoint, expected, record };
-        Self { spool: Arc::clone(spool), open: Some(Box::new(open)) }
+        Self { spool: Arc::clone(spool), limiter: Arc::clone(limiter), open: Some(Box::new(open)) }
     }
 
     /// Charges the attempt and writes its record down. When this returns, neither can be lost.
@@ -110,7 +111,9 @@ impl Charge {
         }
         // In this order: what the store has must not be missing in the limiter.
         money.settle(cost.total.nanos());
-        self.spool.append(&record);
+        if !self.spool.append(&record) {
+            self.limiter.recorded_usage(&record);
+        }
         let known = !cost.unpriced.any();
         // Free as it is, a call that its client broke off counts in the limits of tokens.
         let asked = if end.by_client { open.expected.prompt_tokens.unwrap_or(0) } else { 0 };

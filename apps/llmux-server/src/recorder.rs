@@ -1,6 +1,6 @@
 //! From the spool into the database, and what else is done beside the requests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,12 +33,14 @@ pub(crate) struct Recorder {
     /// When keys, by their ids, were last used.
     uses: BTreeMap<String, UnixMillis>,
     touched: Instant,
+    /// Of a batch with a bad record, those that were dealt with one by one.
+    singly: BTreeSet<String>,
 }
 
 impl Recorder {
     pub(crate) fn new(spool: Arc<Spool>, tenants: Tenants) -> Self {
         let (reader, uses) = (Reader::default(), BTreeMap::new());
-        Self { spool, tenants, reader, uses, touched: Instant::now() }
+        Self { spool, tenants, reader, uses, touched: Instant::now(), singly: BTreeSet::new() }
     }
 
     /// Brings all that the spool has into the database; returns how many records that were.
@@ -86,12 +88,17 @@ impl Recorder {
             Err(StoreError::Invalid { .. }) => {
                 // One that the database cannot take must not keep the others waiting.
                 for record in records {
+                    if self.singly.contains(&record.id) {
+                        continue;
+                    }
                     match self.tenants.commit(std::slice::from_ref(record)).await {
                         Ok(()) => {}
                         Err(error @ StoreError::Invalid { .. }) => self.refuse(record, &error)?,
                         Err(error) => return Err(error.into()),
                     }
+                    self.singly.insert(record.id.clone());
                 }
+                self.singly.clear();
             }
             // Whatever is wrong with the database is not the records' fault: they wait.
             Err(error) => return Err(error.into()),

@@ -75,18 +75,18 @@ impl Spool {
     }
 
     /// Appends a record. What happens to one that finds no place is said by the configuration: dropped, and counted; or
-    /// kept in memory, while [`Spool::refuses`] keeps further requests away.
-    pub(crate) fn append(&self, record: &UsageRecord) {
+    /// kept in memory, while [`Spool::refuses`] keeps further requests away. Returns whether it was not dropped.
+    pub(crate) fn append(&self, record: &UsageRecord) -> bool {
         let Ok(mut line) = serde_json::to_vec(record) else {
             tracing::error!(id = record.id, "a usage record cannot be written as JSON");
-            return;
+            return false;
         };
         line.push(b'\n');
         let mut tail = self.tail();
         let full = self.backlog() + line.len() as u64 > self.limits.max_bytes;
         if full && !self.limits.reject_when_full {
             self.drop_one(&record.id);
-            return;
+            return false;
         }
         self.backlog.fetch_add(line.len() as u64, Ordering::Relaxed);
         tail.kept.extend_from_slice(&line);
@@ -99,10 +99,12 @@ impl Spool {
                 tail.kept.truncate(length);
                 self.backlog.fetch_sub(line.len() as u64, Ordering::Relaxed);
                 self.drop_one(&record.id);
+                return false;
             }
         }
         drop(tail);
         self.appended.notify_one();
+        true
     }
 
     /// Tries again to write what the disk did not take.

@@ -48,6 +48,17 @@ pub(super) async fn admit(
         let model = deployment.upstream_model(&resolved.asked);
         expected_output(&gateway.settings.budget, &facts, deployment, model)
     });
+    if gateway.settings.budget.block_unpriced {
+        let prices = &gateway.settings.prices;
+        let is_priced = |index: usize| {
+            let deployment: &Deployment = &deployments[index];
+            let prices = deployment.prices(prices, deployment.upstream_model(&resolved.asked));
+            !llmux_types::cost(&prices, &ask.expected_usage(1)).unpriced.any()
+        };
+        if !(0..deployments.len()).filter(usable).any(is_priced) {
+            return Err(ApiError::price_unknown(&ask.model));
+        }
+    }
     let output = match (expected.clone().filter_map(Result::ok).max(), expected.last()) {
         (None, Some(Err(error))) if caller.tenant().is_some() => return Err(error),
         (most, _) => most.unwrap_or(0),
@@ -145,7 +156,17 @@ impl Call<'_> {
         }
         let record = self.record(attempt, &prepared, UnixMillis(money.at_ms()), exchange);
         let expected = self.ask.expected_usage(0);
-        Ok((prepared, Charge::new(&gateway.spool, money, prices, endpoint, expected, record)))
+        Ok((
+            prepared,
+            Charge::new(
+                (&gateway.spool, gateway.tenants.limiter()),
+                money,
+                prices,
+                endpoint,
+                expected,
+                record,
+            ),
+        ))
     }
 
     /// Begins the record of a call.

@@ -40,6 +40,9 @@ use crate::upstream::UpstreamBody;
 /// The largest answer that is kept in memory until it is whole, in bytes: images come as base64 in JSON.
 const MAX_REPLY_BYTES: usize = 256 * 1024 * 1024;
 
+/// A body that takes longer is not looked at with what was known of its key before.
+const PROMPT: Duration = Duration::from_millis(50);
+
 /// Answers a call of `endpoint`. `path_model` is the model that stands in the path, if one does.
 pub(crate) async fn call(
     worker: &Worker,
@@ -61,6 +64,9 @@ pub(crate) async fn call(
 
     let limit = gateway.settings.server.max_body_bytes;
     let body = read_body(gateway, &head.headers, body, limit, exchange).await?;
+    // A body may take its time, and the key may be blocked meanwhile.
+    let caller =
+        if exchange.waited > PROMPT { tenants::caller(gateway, &head).await? } else { caller };
     let ask = Ask::look(endpoint, head.headers, path_model, body, exchange)?;
     let resolved = resolve(gateway, endpoint, &ask.model)
         .map_err(|error| not_allowed(&caller, &ask).unwrap_or(error))?;

@@ -1,5 +1,6 @@
 use bytes::{BufMut as _, Bytes, BytesMut};
 use llmux_types::{ErrorEnvelope, ErrorObject, ServiceTier, Usage};
+use memchr::memmem;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -21,8 +22,8 @@ pub struct Relay {
 
 /// The bytes of JSON around the text of a fragment: `{"content":""}`.
 const DELTA_FRAME: usize = 14;
-/// The bytes of JSON around the text of a fragment of the responses API: type, ids and numbers.
-const RESPONSES_FRAME: usize = 150;
+/// Where the text of a fragment of the responses API begins; little follows it.
+const DELTA_MEMBER: &[u8] = b"\"delta\"";
 
 #[derive(Debug)]
 struct Events {
@@ -311,7 +312,8 @@ impl Events {
         );
         self.progress.output |= !opening;
         if kind.ends_with(".delta") {
-            self.progress.produced += data.len().saturating_sub(RESPONSES_FRAME) as u64;
+            let delta = memmem::find(data, DELTA_MEMBER).map_or(0, |at| data.len() - at);
+            self.progress.produced += delta.saturating_sub(DELTA_FRAME) as u64;
         }
         self.forward_response(frame, data, response, out);
         Ok(())
