@@ -105,7 +105,7 @@ fn sqlite(file: &std::path::Path, sql: &str) -> Vec<Value> {
     connection.busy_timeout(PATIENCE).unwrap();
     let mut statement = connection.prepare(sql).unwrap();
     assert!(statement.readonly(), "{sql}");
-    let names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let rows = statement.query_map([], |row| {
         let value = |index: usize| -> rusqlite::Result<Value> {
             Ok(match row.get_ref(index)? {

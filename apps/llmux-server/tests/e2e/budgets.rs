@@ -1,5 +1,7 @@
 //! Budgets: what fits is answered, what does not fit is refused, whoever asks at once.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -352,7 +354,7 @@ async fn a_new_window_begins_with_nothing_spent() {
                 assert_exhausted(&response, "key");
                 refused += 1;
                 assert!(refused < 10_000, "no new window comes");
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                tokio::time::sleep(Duration::from_millis(10)).await;
             }
             good += 1;
         }
@@ -539,4 +541,113 @@ async fn a_crowd_does_not_take_what_failures_give_back_for_spent() {
     assert_eq!(answered(gateway.crowd(keys, CLIENTS, &question()), "key").await, CALLS);
     gateway.settled().await;
     assert_eq!(books.spent(&gateway, &key.id).await, [COST * CALLS as i64; 3]);
+}
+
+#[tokio::test]
+async fn the_dialect_of_anthropic_is_budgeted_as_exactly() {
+    let books = Books::Sqlite;
+    let vendor = Vendor::start().await;
+    let answer = json!({"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": [{"type": "text", "text": "hello"}],
+        "stop_reason": "end_turn", "stop_sequence": null, "usage": {"input_tokens": 10, "output_tokens": TOKENS}});
+    vendor.script("v", [crate::replay::Reply::json(200, answer.to_string())]);
+    let mut provider = serving(&vendor, "v", priced());
+    provider["type"] = json!("anthropic");
+    let gateway = Gateway::start(guarded(vec![provider])).await;
+    let key = gateway.key(json!({"max_budget": dollars(COST * CALLS as i64)})).await;
+    let body = question().to_string();
+    let headers = [("x-api-key", key.secret.as_str())];
+    let request = crate::client::Request {
+        method: "POST",
+        path: "/v1/messages",
+        headers: &headers,
+        body: body.as_bytes(),
+    };
+    let (address, bytes) = (gateway.address, request.bytes(gateway.address));
+    let mut crowd = JoinSet::new();
+    for _ in 0..CLIENTS {
+        let bytes = bytes.clone();
+        crowd.spawn(async move { crate::client::send_raw(address, &bytes).await.whole().await });
+    }
+    let mut good = 0;
+    for response in crowd.join_all().await {
+        if response.status == 200 {
+            good += 1;
+            continue;
+        }
+        assert_eq!(response.status, 402, "{}", response.text());
+        assert_eq!(response.json()["error"]["type"], "billing_error");
+        assert_eq!(response.header("x-should-retry"), Some("false"));
+    }
+    assert_eq!(good, CALLS);
+    gateway.settled().await;
+    assert_eq!(books.spent(&gateway, &key.id).await, [COST * CALLS as i64; 3]);
+}
+
+#[tokio::test]
+async fn no_wording_of_a_maximum_reserves_less_than_the_answer_may_cost() {
+    let more = json!({"budget": {"assumed_output_tokens": TOKENS}, "routing": {"retry_count": 0, "allowed_fails": 1_000_000}});
+    let (vendor, gateway) = start(&Books::Sqlite, more).await;
+    let gate = Gate::new();
+    let mut wrong = Vec::new();
+    vendor.script("v", [used(10, TOKENS).after(Step::Gate(gate.clone()))]);
+    for (fields, most) in [
+        (r#""max_tokens": null"#, 3),
+        (r#""max_tokens": 1, "max_completion_tokens": 100"#, 3),
+        (r#""max_tokens": 100, "max_completion_tokens": 1"#, 3),
+        (r#""max_tokens": "1""#, 3),
+        (r#""max_tokens": -1"#, 3),
+        (r#""max_tokens": 0.5"#, 3),
+        (r#""max_tokens": [1]"#, 3),
+        (r#""max_tokens": 1e2"#, 3),
+        (r#""max_tokens": 1, "max_tokens": 100"#, 3),
+        (r#""max_tokens": 100, "max_tokens": 1"#, 3),
+        (r#""max_tokens": 1, "max_tok\u0065ns": 100"#, 3),
+        (r#""max_tokens": 100, "n": 3"#, 1),
+        (r#""max_tokens": 100, "n": 4"#, 0),
+        (r#""max_tokens": 100, "n": 18446744073709551615"#, 0),
+        (r#""max_tokens": 18446744073709551615"#, 0),
+        (r#""max_tokens": 9223372036854775807, "n": 128"#, 0),
+    ] {
+        vendor.forget();
+        let key = gateway.key(json!({"max_budget": dollars(COST * 3 + 1)})).await;
+        let body = format!(
+            r#"{{"model": "m", "messages": [{{"role": "user", "content": "hi"}}], {fields}}}"#
+        );
+        let bearer = format!("Bearer {}", key.secret);
+        let headers = [("authorization", bearer.as_str())];
+        let request = crate::client::Request {
+            method: "POST",
+            path: "/v1/chat/completions",
+            headers: &headers,
+            body: body.as_bytes(),
+        };
+        let (address, bytes) = (gateway.address, request.bytes(gateway.address));
+        let mut crowd = JoinSet::new();
+        for _ in 0..10 {
+            let bytes = bytes.clone();
+            crowd
+                .spawn(async move { crate::client::send_raw(address, &bytes).await.whole().await });
+        }
+        let mut refused = 0;
+        while refused < 10 - most && vendor.seen("v").len() <= most {
+            let next = tokio::time::timeout(Duration::from_millis(100), crowd.join_next()).await;
+            let Ok(Some(response)) = next else { continue };
+            let response = response.unwrap();
+            assert!(matches!(response.status, 400 | 402), "{fields}: {}", response.text());
+            refused += 1;
+        }
+        if vendor.seen("v").len() > most {
+            wrong.push(format!("{fields}: {} calls", vendor.seen("v").len()));
+        }
+        for _ in 0..10 {
+            gate.open();
+        }
+        for response in crowd.join_all().await {
+            assert!(matches!(response.status, 200 | 400 | 402), "{fields}: {}", response.text());
+        }
+        // Gates that nobody passed are closed again.
+        gateway.settled().await;
+        gate.close();
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }

@@ -368,3 +368,60 @@ async fn a_second_gateway_on_the_same_data_folder_or_database_is_refused() {
         assert_eq!(gateway.chat_as(&key, &question()).await.status, 200);
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_is_told_to_stop_without_its_database_keeps_its_records_for_the_next_start()
+{
+    let vendor = Vendor::start().await;
+    let (books, relay, mut configuration) = relayed(&vendor).await;
+    configuration["server"] = json!({"shutdown_grace": "2s"});
+    let mut gateway = Gateway::start(configuration).await;
+    let key = gateway.key(json!({"max_budget": 1})).await;
+    let ledger = Ledger::default();
+    for number in 0..10 {
+        let id = format!("n-{number}");
+        assert_eq!(whole(gateway.address, &key, &id, number % 2 == 0).await, Some(true));
+        ledger.answered.lock().unwrap().push(id);
+        if number == 4 {
+            relay.set(Line::Silent);
+        }
+    }
+    gateway.terminate();
+    assert_eq!(gateway.exit_code(), Some(0));
+    relay.set(Line::Up);
+    gateway = gateway.revive().await;
+    check(&books, &gateway, &vendor, &key, &ledger).await;
+    assert_eq!(books.spent(&gateway, &key.id).await, [COST * 10; 3]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_spool_refuses_requests_until_the_database_is_back() {
+    let vendor = Vendor::start().await;
+    let (books, relay, mut configuration) = relayed(&vendor).await;
+    configuration["spool"] = json!({"max_bytes": "64KiB", "on_full": "reject"});
+    let gateway = Gateway::start(configuration).await;
+    let key = gateway.key(json!({"max_budget": 1000})).await;
+    assert_eq!(gateway.chat_as(&key, &question()).await.status, 200);
+    gateway.settled().await;
+    relay.set(Line::Silent);
+    let mut good = 1;
+    let refused = loop {
+        let response = gateway.chat_as(&key, &question()).await;
+        if response.status != 200 {
+            break response;
+        }
+        good += 1;
+        assert!(good < 2000, "64 KiB hold fewer records");
+    };
+    let error = refused.error();
+    assert_eq!((refused.status, &error["code"]), (503, &json!("spool_full")), "{error}");
+    assert!(refused.header("retry-after").is_some());
+    assert_eq!(vendor.seen("v").len(), good, "it is refused before the vendor is called");
+    relay.set(Line::Up);
+    gateway.settled().await;
+    assert_eq!(gateway.chat_as(&key, &question()).await.status, 200);
+    gateway.settled().await;
+    let all = (good as i64 + 1) * COST;
+    assert_eq!(books.spent(&gateway, &key.id).await, [all; 3]);
+    assert!(good > 20, "{good} records");
+}

@@ -419,3 +419,15 @@ async fn the_master_key_has_no_limits() {
         assert_eq!(response.status, 200);
     }
 }
+
+#[tokio::test]
+async fn a_key_that_is_made_anew_keeps_its_limits_and_what_it_used_of_them() {
+    let (_vendor, gateway) = start(&Books::Sqlite, json!({})).await;
+    let key = gateway.key(json!({"rpm_limit": 2, "max_budget": 1})).await;
+    assert_eq!(gateway.chat_as(&key, &question()).await.status, 200);
+    let anew = gateway.manage("/key/regenerate", &json!({"key": key.secret})).await;
+    let anew = Key { secret: anew["key"].as_str().unwrap().to_owned(), id: key.id.clone() };
+    assert_eq!(gateway.chat_as(&key, &question()).await.status, 401);
+    assert_eq!(gateway.chat_as(&anew, &question()).await.status, 200);
+    assert_limited(&gateway.chat_as(&anew, &question()).await);
+}

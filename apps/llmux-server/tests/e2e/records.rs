@@ -395,11 +395,12 @@ const REQUESTS: usize = 2000;
 /// Sends one request of the mixed load.
 async fn one_of_many(address: std::net::SocketAddr, key: &Key, number: usize) {
     let name = ["ok", "ok", "stream", "bad", "cut", "half", "silent", "hang"][number % 8];
-    let stream = matches!(name, "stream" | "half" | "hang") || number % 3 == 0 && name != "ok";
+    let stream =
+        matches!(name, "stream" | "half" | "hang") || number.is_multiple_of(3) && name != "ok";
     let body = with(question(), json!({"model": name, "stream": stream})).to_string();
     let bearer = format!("Bearer {}", key.secret);
     let mut headers = vec![("authorization", bearer.as_str())];
-    let leaves = number % 5 == 0 && matches!(name, "silent" | "hang");
+    let leaves = number.is_multiple_of(5) && matches!(name, "silent" | "hang");
     if matches!(name, "silent" | "hang") && !leaves {
         headers.push(("x-llmux-timeout", "30ms"));
     }
@@ -527,4 +528,40 @@ async fn after_thousands_of_mixed_outcomes_nothing_is_reserved_and_all_sums_agre
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_thousands_of_mixed_outcomes_nothing_is_reserved_and_all_sums_agree_in_postgresql() {
     mixed_load(Books::postgres().await).await;
+}
+
+#[tokio::test]
+async fn what_is_deleted_while_its_calls_are_out_still_gets_their_records() {
+    for books in Books::both().await {
+        let (vendor, gateway) = start(&books, json!({})).await;
+        let gate = Gate::new();
+        vendor.script("v", [used(10, TOKENS).after(Step::Gate(gate.clone()))]);
+        gateway.manage("/team/new", &json!({"team_id": "t", "max_budget": 1})).await;
+        gateway.manage("/team/new", &json!({"team_id": "stays", "max_budget": 1})).await;
+        let gone = gateway.key(json!({"team_id": "t", "max_budget": 1})).await;
+        let replaced = gateway.key(json!({"team_id": "stays", "max_budget": 1})).await;
+        let deleted = gateway.key(json!({"team_id": "stays", "max_budget": 1})).await;
+        let keys = [gone.clone(), replaced.clone(), deleted.clone()];
+        let crowd = gateway.crowd(&keys, 9, &question());
+        vendor.arrived("v", 9).await;
+        gateway.manage("/team/delete", &json!({"team_ids": ["t"]})).await;
+        gateway.manage("/key/regenerate", &json!({"key": replaced.secret})).await;
+        gateway.manage("/key/delete", &json!({"keys": [deleted.secret]})).await;
+        for _ in 0..9 {
+            gate.open();
+        }
+        for response in crowd.join_all().await {
+            assert_eq!(response.status, 200, "{}", response.text());
+        }
+        gateway.settled().await;
+        for key in &keys {
+            let [_, records, days] = books.spent(&gateway, &key.id).await;
+            assert_eq!((records, days), (COST * 3, COST * 3), "{key:?}");
+        }
+        assert_eq!(books.spent(&gateway, &replaced.id).await, [COST * 3; 3]);
+        let team = "SELECT spend FROM teams WHERE team_id = 'stays'";
+        assert_eq!(books.number(&gateway, team).await, COST * 6);
+        let aside = gateway.data().join("spool/rejected.jsonl");
+        assert!(!aside.exists(), "no record is put aside");
+    }
 }
