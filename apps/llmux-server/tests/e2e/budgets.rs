@@ -605,8 +605,15 @@ async fn no_wording_of_a_maximum_reserves_less_than_the_answer_may_cost() {
         (r#""max_tokens": 100, "n": 3"#, 1),
         (r#""max_tokens": 100, "n": 4"#, 0),
         (r#""max_tokens": 100, "n": 18446744073709551615"#, 0),
+        (r#""max_tokens": 100, "n": 1e30"#, 0),
         (r#""max_tokens": 18446744073709551615"#, 0),
         (r#""max_tokens": 9223372036854775807, "n": 128"#, 0),
+        (r#""max_tokens": 1e5"#, 0),
+        (r#""max_tokens": 100000.0"#, 0),
+        (r#""max_tokens": 100, "n": 4.0"#, 0),
+        (r#""n": 4"#, 0),
+        (r#""max_tokens": 1e300"#, 0),
+        (r#""max_tokens": 99999999999999999999999999"#, 0),
     ] {
         vendor.forget();
         let key = gateway.key(json!({"max_budget": dollars(COST * 3 + 1)})).await;

@@ -425,3 +425,13 @@ async fn a_full_spool_refuses_requests_until_the_database_is_back() {
     assert_eq!(books.spent(&gateway, &key.id).await, [all; 3]);
     assert!(good > 20, "{good} records");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_made_without_postgresql_survive_a_kill() {
+    killed_while(Line::Cut).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_postgresql_known_keys_go_on_and_their_records_come_later() {
+    goes_on_while(Line::Cut).await;
+}

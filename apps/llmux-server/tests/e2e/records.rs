@@ -565,3 +565,14 @@ async fn what_is_deleted_while_its_calls_are_out_still_gets_their_records() {
         assert!(!aside.exists(), "no record is put aside");
     }
 }
+
+#[tokio::test]
+async fn the_end_user_of_a_record_is_the_user_of_the_request() {
+    let books = Books::Sqlite;
+    let (_vendor, gateway) = start(&books, json!({})).await;
+    let key = gateway.key(json!({})).await;
+    let body = with(question(), json!({"user": "end"}));
+    assert_eq!(gateway.chat_as(&key, &body).await.status, 200);
+    gateway.settled().await;
+    assert_eq!(books.records(&gateway).await[0]["end_user"], "end");
+}

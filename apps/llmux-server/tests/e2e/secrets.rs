@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::books::{Books, guarded, priced, question, used};
 use crate::client::Response;
 use crate::harness::{Gateway, serving};
-use crate::replay::Vendor;
+use crate::replay::{Reply, Vendor};
 
 const MASTER: &str = "sk-master-canary-7d1f0b5a94c24f7aa1c3e0d9b8f6a512";
 const PROVIDER: &str = "sk-provider-canary-1b2e8d3c4f5a69788796a5b4c3d2e1f0";
@@ -235,4 +235,37 @@ fn a_start_that_fails_tells_no_secret() {
         }
     }
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test]
+async fn a_vendor_that_repeats_our_credential_does_not_tell_it_to_clients() {
+    let vendor = Vendor::start().await;
+    let echo = json!({"error": {"message": format!("Incorrect API key provided: {PROVIDER}."), "type": "invalid_request_error", "param": null, "code": "invalid_api_key"}}).to_string();
+    let mut provider = serving(&vendor, "v", priced());
+    provider["api_key"] = json!(PROVIDER);
+    let mut configuration = guarded(vec![provider]);
+    configuration["auth"] = json!({"master_key": MASTER});
+    configuration["routing"] = json!({"retry_count": 0, "allowed_fails": 1_000_000});
+    configuration["logging"] = json!({"level": "debug"});
+    let gateway = Gateway::start(configuration).await;
+    let mut streaming = question();
+    streaming["stream"] = json!(true);
+    for reply in [
+        Reply::json(401, &echo),
+        Reply::json(400, &echo),
+        Reply::json(403, &echo),
+        Reply::json(404, &echo),
+        Reply::json(500, &echo),
+        used(10, 5).with("x-credential", PROVIDER),
+        Reply::events([crate::harness::text("hello"), echo.clone()]),
+    ] {
+        vendor.script("v", [reply]);
+        for body in [question(), streaming.clone()] {
+            let response = call(&gateway, MASTER, "POST", "/v1/chat/completions", body).await;
+            let told =
+                [response.body.clone(), format!("{:?}", response.headers).into_bytes()].concat();
+            assert_clean("an answer", &told, &[PROVIDER.to_owned()]);
+        }
+    }
+    assert_clean("the log", gateway.printed().as_bytes(), &[PROVIDER.to_owned()]);
 }
