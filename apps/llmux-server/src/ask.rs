@@ -95,17 +95,24 @@ impl Ask {
 
     /// Returns what the choice of a deployment depends on.
     pub(crate) fn facts(&self) -> Facts<'_> {
-        let (input_tokens, asked, choices) = match &self.body {
+        let (input_tokens, asked, choices, is_sure) = match &self.body {
             AskBody::Json(request) => {
                 let choices = request.choices();
                 let most = request.max_output_tokens();
                 let most = most.map(|tokens| tokens.saturating_mul(choices));
-                (request.estimated_input_tokens(), most, choices)
+                (request.estimated_input_tokens(), most, choices, !request.has_odd_maximum())
             }
-            AskBody::Multipart(_) => (0, None, 1),
+            AskBody::Multipart(_) => (0, None, 1, true),
         };
         let max_output_tokens = if self.endpoint.answers_tokens() { asked } else { Some(0) };
-        Facts { tags: &self.tags, stream: self.stream, input_tokens, max_output_tokens, choices }
+        Facts {
+            tags: &self.tags,
+            stream: self.stream,
+            input_tokens,
+            max_output_tokens,
+            is_sure,
+            choices,
+        }
     }
 
     /// Returns the end user that the client names.

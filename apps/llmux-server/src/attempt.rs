@@ -144,6 +144,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) input_tokens: u64,
     /// Of all answers together.
     pub(crate) max_output_tokens: Option<u64>,
+    /// Whether all vendors read that maximum alike.
+    pub(crate) is_sure: bool,
     /// How many answers are asked for.
     pub(crate) choices: u64,
 }

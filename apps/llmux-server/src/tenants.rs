@@ -111,8 +111,10 @@ struct Inner {
     store: Arc<dyn Store>,
     limiter: Arc<Limiter>,
     known: Cache<Digest, Arc<Known>>,
-    /// Counts changes: what was read before one is not kept after it.
+    /// Counts changes by this process: what was read before one is not kept after it.
     changes: AtomicU64,
+    /// Counts what is heard of changes by others: what was read before is not trusted after it.
+    rumours: AtomicU64,
     /// Reads of keys.
     reads: AtomicU64,
     /// Held while records are written and while spend is read: a record is in both the database's sum and the limiter's
@@ -142,6 +144,7 @@ impl Tenants {
             limiter: Limiter::new(Instant::now()),
             known: Cache::new(CAPACITY),
             changes: AtomicU64::new(0),
+            rumours: AtomicU64::new(0),
             reads: AtomicU64::new(0),
             recording: Mutex::new(()),
         });
@@ -278,6 +281,7 @@ impl Tenants {
 impl Inner {
     async fn read(&self, digest: Digest) -> Result<Option<Arc<Tenant>>, StoreError> {
         let changes = self.changes.load(Ordering::SeqCst);
+        let rumours = self.rumours.load(Ordering::SeqCst);
         self.reads.fetch_add(1, Ordering::Relaxed);
         let token = KeyHash::from_digest(&digest);
         let result = self.store.snapshot(&token, wall_clock()).await;
@@ -291,7 +295,11 @@ impl Inner {
             }
         };
         let tenant = snapshot.map(|snapshot| Arc::new(Tenant::from(snapshot)));
-        self.known.insert(digest, Known::new(tenant.clone()));
+        let known = Known::new(tenant.clone());
+        self.known.insert(digest, Arc::clone(&known));
+        if self.rumours.load(Ordering::SeqCst) != rumours {
+            known.is_stale.store(true, Ordering::Relaxed);
+        }
         if self.changes.load(Ordering::SeqCst) != changes {
             // It may have been read before the change.
             self.known.remove(&digest);
@@ -345,7 +353,7 @@ impl Inner {
     /// Has what another process may have changed read anew before it is used again. While the database is away, which is
     /// when it says that all may have changed, known keys go on.
     fn suspect(&self, change: &Change) {
-        self.changes.fetch_add(1, Ordering::SeqCst);
+        self.rumours.fetch_add(1, Ordering::SeqCst);
         self.known.retain(|_, known| match &known.tenant {
             Some(tenant) => {
                 if concerns(change, tenant) {

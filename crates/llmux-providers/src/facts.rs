@@ -28,6 +28,8 @@ pub(crate) struct Fields<'a> {
     pub(crate) input: Option<Shape>,
     /// The largest of the three names' values, where they are numbers.
     pub(crate) max_output_tokens: Option<u64>,
+    /// One of them is not a plain integer: some vendors take it, others pass over it.
+    pub(crate) has_odd_maximum: bool,
     /// The largest `n`, where it is a number.
     pub(crate) choices: Option<u64>,
     /// The last one, whatever it is.
@@ -89,8 +91,10 @@ impl<'a> Fields<'a> {
                 Name::Input => once(&mut fields.input, map.next_value()?, "input")?,
                 // Whatever else these hold, and how often, is for the vendor to complain about.
                 Name::MaxTokens | Name::MaxCompletionTokens | Name::MaxOutputTokens => {
-                    fields.max_output_tokens =
-                        fields.max_output_tokens.max(integer(map.next_value()?));
+                    let raw: &RawValue = map.next_value()?;
+                    let is_plain = raw.get() == "null" || raw.get().parse::<u64>().is_ok();
+                    fields.has_odd_maximum |= !is_plain;
+                    fields.max_output_tokens = fields.max_output_tokens.max(integer(raw));
                 }
                 Name::N => fields.choices = fields.choices.max(integer(map.next_value()?)),
                 Name::User => fields.user = Some(map.next_value()?),

@@ -54,6 +54,7 @@ pub struct JsonRequest {
     has_control_fields: bool,
     tags: Vec<String>,
     max_output_tokens: Option<u64>,
+    has_odd_maximum: bool,
     choices: u64,
     end_user: Option<String>,
     estimated_input_tokens: u64,
@@ -113,6 +114,7 @@ impl JsonRequest {
             has_control_fields,
             tags,
             max_output_tokens: fields.max_output_tokens,
+            has_odd_maximum: fields.has_odd_maximum,
             choices: fields.choices.unwrap_or(1).max(1),
             end_user,
             estimated_input_tokens: estimate::tokens(&body),
@@ -144,6 +146,11 @@ impl JsonRequest {
     /// `max_output_tokens`. `None` if none is a number that is not negative, in whatever spelling.
     pub const fn max_output_tokens(&self) -> Option<u64> {
         self.max_output_tokens
+    }
+
+    /// Tells whether a maximum is not a plain integer: some vendors take it, others pass over it.
+    pub const fn has_odd_maximum(&self) -> bool {
+        self.has_odd_maximum
     }
 
     /// Returns how many answers are asked for: `n` where it is a positive number, else 1.

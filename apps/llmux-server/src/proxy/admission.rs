@@ -98,7 +98,8 @@ fn expected_output(
     deployment: &Deployment,
     model: &str,
 ) -> Result<u64, ApiError> {
-    if let Some(most) = facts.max_output_tokens {
+    let asked = facts.max_output_tokens;
+    if let Some(most) = asked.filter(|_| facts.is_sure) {
         return Ok(most);
     }
     let vendor = deployment.provider.vendor.name;
@@ -108,7 +109,7 @@ fn expected_output(
         (None, true) => return Err(ApiError::max_tokens_required()),
         (most, false) => most.unwrap_or(u64::MAX).min(budget.assumed_output_tokens),
     };
-    Ok(each.saturating_mul(facts.choices))
+    Ok(each.saturating_mul(facts.choices).max(asked.unwrap_or(0)))
 }
 
 impl Call<'_> {
