@@ -188,6 +188,8 @@ pub(crate) fn run(
     if control.block_on(recording).is_err() {
         tracing::error!("the recording of usage panicked");
     }
+    // Not longer for what still talks to a database that does not answer.
+    control.shutdown_timeout(Duration::from_secs(1));
     tracing::info!("stopped");
     log.flush();
     Ok(())
