@@ -188,7 +188,7 @@ mod tests {
     const BODY: &str =
         r#"{"model":"m","messages":[{"role":"user","content":"hi"}],"temperature":1}"#;
 
-    fn key_of(change: impl FnOnce(&mut Question<'_>)) -> CacheKey {
+    fn key_of<'a>(change: impl FnOnce(&mut Question<'a>)) -> CacheKey {
         let asker = Asker { key: Some("k1"), team: Some("t1"), organization: Some("o1") };
         let mut question = Question {
             scope: Scope::Key,
@@ -276,7 +276,9 @@ mod tests {
 
     #[test]
     fn tags_count_as_a_set() {
-        let tagged = |tags: &[&str]| key_of(|question| question.tags = tags).hex();
+        fn tagged<'a>(tags: &'a [&'a str]) -> String {
+            key_of(|question| question.tags = tags).hex()
+        }
         assert_eq!(key_of(|question| question.tags = &["b", "a", "b"]).hex(), tagged(&["a", "b"]));
         assert_ne!(tagged(&["ab"]), tagged(&["a", "b"]));
     }

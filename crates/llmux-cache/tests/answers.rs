@@ -36,16 +36,30 @@ fn chunks(replayed: &[u8]) -> Vec<Value> {
 
 #[test]
 fn a_stream_becomes_the_answer_that_was_not_streamed() {
-    let call = |part: Value| chunk(json!({"index": 0, "delta": {"tool_calls": [part]}, "finish_reason": null}));
+    let call = |part: Value| {
+        chunk(json!({"index": 0, "delta": {"tool_calls": [part]}, "finish_reason": null}))
+    };
     let stream = sse(&[
-        chunk(json!({"index": 0, "delta": {"role": "assistant", "content": ""}, "logprobs": null, "finish_reason": null})),
+        chunk(
+            json!({"index": 0, "delta": {"role": "assistant", "content": ""}, "logprobs": null, "finish_reason": null}),
+        ),
         chunk(json!({"index": 0, "delta": {"reasoning_content": "hm"}, "finish_reason": null})),
         chunk(json!({"index": 0, "delta": {"reasoning_content": "…"}, "finish_reason": null})),
-        chunk(json!({"index": 0, "delta": {"thinking_blocks": [{"index": 0, "type": "thinking", "thinking": "hm…", "signature": "s"}]}})),
-        chunk(json!({"index": 0, "delta": {"content": "He"}, "logprobs": {"content": [{"token": "He", "logprob": -0.10, "top_logprobs": []}], "refusal": null}})),
-        chunk(json!({"index": 0, "delta": {"content": "llo"}, "logprobs": {"content": [{"token": "llo", "logprob": -1.5, "top_logprobs": []}], "refusal": null}})),
-        call(json!({"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": ""}})),
-        call(json!({"index": 1, "id": "b", "type": "function", "function": {"name": "g", "arguments": "{\"x\""}})),
+        chunk(
+            json!({"index": 0, "delta": {"thinking_blocks": [{"index": 0, "type": "thinking", "thinking": "hm…", "signature": "s"}]}}),
+        ),
+        chunk(
+            json!({"index": 0, "delta": {"content": "He"}, "logprobs": {"content": [{"token": "He", "logprob": -0.10, "top_logprobs": []}], "refusal": null}}),
+        ),
+        chunk(
+            json!({"index": 0, "delta": {"content": "llo"}, "logprobs": {"content": [{"token": "llo", "logprob": -1.5, "top_logprobs": []}], "refusal": null}}),
+        ),
+        call(
+            json!({"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": ""}}),
+        ),
+        call(
+            json!({"index": 1, "id": "b", "type": "function", "function": {"name": "g", "arguments": "{\"x\""}}),
+        ),
         call(json!({"index": 0, "function": {"arguments": "{}"}})),
         call(json!({"index": 1, "function": {"arguments": ":1}"}})),
         chunk(json!({"index": 0, "delta": {}, "logprobs": null, "finish_reason": "tool_calls"})),
@@ -66,7 +80,11 @@ fn a_stream_becomes_the_answer_that_was_not_streamed() {
     });
     assert_eq!(folded(Kind::Chat, &stream), expected);
     let crlf = stream.replace('\n', "\r\n");
-    assert_eq!(folded(Kind::Chat, &format!(": hold on\r\n\r\n{crlf}")), expected, "comments and other line ends");
+    assert_eq!(
+        folded(Kind::Chat, &format!(": hold on\r\n\r\n{crlf}")),
+        expected,
+        "comments and other line ends"
+    );
 }
 
 #[test]
@@ -80,10 +98,17 @@ fn numbers_and_half_characters_keep_their_spelling() {
 
 #[test]
 fn calls_without_an_index_are_told_apart_by_their_ids() {
-    let delta = |calls: Value| chunk(json!({"index": 0, "delta": {"tool_calls": calls}, "finish_reason": "tool_calls"}));
+    let delta = |calls: Value| {
+        chunk(json!({"index": 0, "delta": {"tool_calls": calls}, "finish_reason": "tool_calls"}))
+    };
     let call = |id: &str, arguments: &str| json!({"id": id, "type": "function", "function": {"name": "f", "arguments": arguments}});
-    let calls = |chunks: &[Value]| folded(Kind::Chat, &sse(chunks))["choices"][0]["message"]["tool_calls"].clone();
-    assert_eq!(calls(&[delta(json!([call("a", "{}"), call("b", "[]")]))]), json!([call("a", "{}"), call("b", "[]")]));
+    let calls = |chunks: &[Value]| {
+        folded(Kind::Chat, &sse(chunks))["choices"][0]["message"]["tool_calls"].clone()
+    };
+    assert_eq!(
+        calls(&[delta(json!([call("a", "{}"), call("b", "[]")]))]),
+        json!([call("a", "{}"), call("b", "[]")])
+    );
     assert_eq!(
         calls(&[delta(json!([call("a", "{")])), delta(json!([{"function": {"arguments": "}"}}]))]),
         json!([call("a", "{}")])
@@ -92,7 +117,10 @@ fn calls_without_an_index_are_told_apart_by_their_ids() {
     same_index.iter_mut().for_each(|call| call["index"] = json!(0));
     assert_eq!(calls(&[delta(json!(same_index))]), json!([call("a", "{}"), call("b", "{}")]));
     let nameless = |name: &str| json!({"function": {"name": name, "arguments": "{}"}});
-    assert_eq!(calls(&[delta(json!([nameless("f"), nameless("g")]))]), json!([nameless("f"), nameless("g")]));
+    assert_eq!(
+        calls(&[delta(json!([nameless("f"), nameless("g")]))]),
+        json!([nameless("f"), nameless("g")])
+    );
 }
 
 #[test]
@@ -105,7 +133,10 @@ fn only_whole_streams_are_folded() {
     assert_eq!(refused(whole.trim_end_matches("data: [DONE]\n\n")), Unfit::Cut);
     assert_eq!(refused(&sse(std::slice::from_ref(&first))), Unfit::Cut);
     assert_eq!(refused(&sse(&[])), Unfit::Empty);
-    assert_eq!(refused(&sse(&[first, json!({"error": {"message": "m"}}), last.clone()])), Unfit::Error);
+    assert_eq!(
+        refused(&sse(&[first, json!({"error": {"message": "m"}}), last.clone()])),
+        Unfit::Error
+    );
     assert_eq!(refused("data: {\"choices\":[{\n\ndata: [DONE]\n\n"), Unfit::Unreadable);
     assert_eq!(refused(&format!("{whole}data: {last}\n\n")), Unfit::Unreadable);
     let two = json!({"id": "c1", "choices": [
@@ -117,7 +148,9 @@ fn only_whole_streams_are_folded() {
 #[test]
 fn a_cut_anywhere_is_no_answer() {
     let whole = sse(&[
-        chunk(json!({"index": 0, "delta": {"role": "assistant", "content": "é"}, "finish_reason": null})),
+        chunk(
+            json!({"index": 0, "delta": {"role": "assistant", "content": "é"}, "finish_reason": null}),
+        ),
         chunk(json!({"index": 0, "delta": {}, "finish_reason": "stop"})),
     ]);
     let end = whole.len() - "\n\n".len();
@@ -136,15 +169,25 @@ fn a_replay_looks_like_a_vendors_stream() {
     });
     let text = answer.to_string();
     let with_usage = chunks(&replay(Kind::Chat, text.as_bytes(), true).unwrap());
-    let heads: Vec<_> = with_usage.iter().map(|chunk| (chunk["id"].clone(), chunk["object"].clone(), chunk["service_tier"].clone())).collect();
-    assert!(heads.iter().all(|head| *head == (json!("c1"), json!("chat.completion.chunk"), json!("default"))));
+    let heads: Vec<_> = with_usage
+        .iter()
+        .map(|chunk| (chunk["id"].clone(), chunk["object"].clone(), chunk["service_tier"].clone()))
+        .collect();
+    assert!(
+        heads
+            .iter()
+            .all(|head| *head == (json!("c1"), json!("chat.completion.chunk"), json!("default")))
+    );
     let choices: Vec<_> = with_usage.iter().map(|chunk| chunk["choices"].clone()).collect();
-    assert_eq!(choices, [
-        json!([{"index": 0, "delta": {"role": "assistant", "content": "", "refusal": null}, "logprobs": null, "finish_reason": null}]),
-        json!([{"index": 0, "delta": {"content": "Hello"}, "logprobs": null, "finish_reason": null}]),
-        json!([{"index": 0, "delta": {}, "logprobs": null, "finish_reason": "stop"}]),
-        json!([]),
-    ]);
+    assert_eq!(
+        choices,
+        [
+            json!([{"index": 0, "delta": {"role": "assistant", "content": "", "refusal": null}, "logprobs": null, "finish_reason": null}]),
+            json!([{"index": 0, "delta": {"content": "Hello"}, "logprobs": null, "finish_reason": null}]),
+            json!([{"index": 0, "delta": {}, "logprobs": null, "finish_reason": "stop"}]),
+            json!([]),
+        ]
+    );
     assert_eq!(with_usage[0]["citations"], json!(["x"]));
     assert!(with_usage[1].get("citations").is_none() && with_usage[0]["usage"].is_null());
     assert_eq!(with_usage[3]["usage"]["total_tokens"], 9);
@@ -180,13 +223,21 @@ fn completions_have_texts() {
         json!({"id": "c", "choices": [{"index": 0, "text": "llo", "logprobs": {"tokens": ["llo"]}, "finish_reason": "stop"}]}),
     ]);
     let choice = &folded(Kind::Completion, &split)["choices"][0];
-    assert_eq!((&choice["text"], &choice["logprobs"]["tokens"]), (&json!("Hello"), &json!(["He", "llo"])));
+    assert_eq!(
+        (&choice["text"], &choice["logprobs"]["tokens"]),
+        (&json!("Hello"), &json!(["He", "llo"]))
+    );
 }
 
 #[test]
 fn padded_base64_is_not_joined() {
-    let audio = |data: &str, reason: Value| chunk(json!({"index": 0, "delta": {"audio": {"id": "a", "data": data}}, "finish_reason": reason}));
-    let joined = folded(Kind::Chat, &sse(&[audio("QUJD", Value::Null), audio("REVG", json!("stop"))]));
+    let audio = |data: &str, reason: Value| {
+        chunk(
+            json!({"index": 0, "delta": {"audio": {"id": "a", "data": data}}, "finish_reason": reason}),
+        )
+    };
+    let joined =
+        folded(Kind::Chat, &sse(&[audio("QUJD", Value::Null), audio("REVG", json!("stop"))]));
     assert_eq!(joined["choices"][0]["message"]["audio"]["data"], "QUJDREVG");
     assert_eq!(joined["choices"][0]["message"]["audio"]["id"], "a");
     let padded = sse(&[audio("QQ==", Value::Null), audio("REVG", json!("stop"))]);
@@ -200,15 +251,26 @@ fn recorded_streams_fold_to_what_was_said() {
     let mut seen = 0;
     for folder in fs::read_dir(fixtures).unwrap().flatten().filter(|entry| entry.path().is_dir()) {
         for file in fs::read_dir(folder.path()).unwrap().flatten() {
-            let Ok(recorded) = serde_json::from_slice::<Value>(&fs::read(file.path()).unwrap_or_default()) else { continue };
+            let Ok(recorded) =
+                serde_json::from_slice::<Value>(&fs::read(file.path()).unwrap_or_default())
+            else {
+                continue;
+            };
             let name = file.file_name();
-            let is_stream = recorded["stream"] == true && recorded["api"] == "chat" && recorded["response"]["status"] == 200;
+            let is_stream = recorded["stream"] == true
+                && recorded["api"] == "chat"
+                && recorded["response"]["status"] == 200;
             let body = recorded["response"]["body"].as_str().unwrap_or_default();
-            if !is_stream || !body.contains("chat.completion.chunk") || !body.contains("[DONE]") || !recorded["expect"]["stream_error"].is_null() {
+            if !is_stream
+                || !body.contains("chat.completion.chunk")
+                || !body.contains("[DONE]")
+                || !recorded["expect"]["stream_error"].is_null()
+            {
                 continue;
             }
             seen += 1;
-            let whole = fold(Kind::Chat, body.as_bytes()).unwrap_or_else(|error| panic!("{name:?}: {error}"));
+            let whole = fold(Kind::Chat, body.as_bytes())
+                .unwrap_or_else(|error| panic!("{name:?}: {error}"));
             let answer: Value = serde_json::from_slice(&whole).unwrap();
             let expect = &recorded["expect"];
             let choice = &answer["choices"][0];
@@ -242,14 +304,20 @@ fn entry(kind: Kind, body: &Value) -> Result<Entry, Unfit> {
 fn only_good_answers_are_kept() {
     let chat = |reason: Value| json!({"choices": [{"index": 0, "message": {"content": "a"}, "finish_reason": reason}]});
     let kept = entry(Kind::Chat, &chat(json!("stop"))).unwrap();
-    assert_eq!((kept.finish_reason(), kept.created_ms(), kept.expires_ms()), (Some("stop"), 1_000, 61_000));
+    assert_eq!(
+        (kept.finish_reason(), kept.created_ms(), kept.expires_ms()),
+        (Some("stop"), 1_000, 61_000)
+    );
     assert!(kept.is_fresh(60_999) && !kept.is_fresh(61_000));
     for reason in ["length", "content_filter", "error"] {
         assert_eq!(entry(Kind::Chat, &chat(json!(reason))), Err(Unfit::Truncated), "{reason}");
     }
     assert_eq!(entry(Kind::Chat, &chat(Value::Null)), Err(Unfit::Cut));
     let mut one_cut = chat(json!("stop"));
-    one_cut["choices"].as_array_mut().unwrap().push(json!({"index": 1, "message": {}, "finish_reason": "length"}));
+    one_cut["choices"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"index": 1, "message": {}, "finish_reason": "length"}));
     assert_eq!(entry(Kind::Chat, &one_cut), Err(Unfit::Truncated));
     assert_eq!(entry(Kind::Chat, &json!({"error": {"message": "m"}})), Err(Unfit::Error));
     assert_eq!(entry(Kind::Chat, &json!({"choices": []})), Err(Unfit::Empty));
@@ -266,20 +334,29 @@ fn an_answer_leaves_in_either_form() {
     let answer = json!({"id": "c", "object": "chat.completion", "choices": [{"index": 0, "message": {"role": "assistant", "content": "a"}, "finish_reason": "stop"}], "usage": {"total_tokens": 3}});
     let whole = entry(Kind::Chat, &answer).unwrap();
     let stream = Form::Stream { include_usage: true };
-    assert_eq!((whole.content_type(Form::Whole), whole.content_type(stream)), (JSON, "text/event-stream"));
+    assert_eq!(
+        (whole.content_type(Form::Whole), whole.content_type(stream)),
+        (JSON, "text/event-stream")
+    );
     let from_stream = Entry::stream(Kind::Chat, &whole.body(stream), None, 1_000, 60_000).unwrap();
     assert_eq!(serde_json::from_slice::<Value>(&from_stream.body(Form::Whole)).unwrap(), answer);
     let hidden = whole.body(Form::Stream { include_usage: false });
     assert!(!String::from_utf8(hidden.to_vec()).unwrap().contains("usage"));
     let embedding = entry(Kind::Embedding, &json!({"data": [1]})).unwrap();
-    assert_eq!((embedding.content_type(stream), embedding.body(stream)), (JSON, embedding.body(Form::Whole)));
+    assert_eq!(
+        (embedding.content_type(stream), embedding.body(stream)),
+        (JSON, embedding.body(Form::Whole))
+    );
 }
 
 #[test]
 fn other_versions_and_damaged_entries_are_not_read() {
     let usage = Usage {
-        prompt_tokens: Some(3), web_searches: Some(u64::MAX), search_context: Some(SearchContext::High),
-        service_tier: Some(ServiceTier::Flex), ..Usage::default()
+        prompt_tokens: Some(3),
+        web_searches: Some(u64::MAX),
+        search_context: Some(SearchContext::High),
+        service_tier: Some(ServiceTier::Flex),
+        ..Usage::default()
     };
     let body = Bytes::from_static(br#"{"data":[1]}"#);
     let kept = Entry::whole(Kind::Embedding, body, JSON, Some(usage), 1, 2).unwrap();
@@ -298,7 +375,12 @@ fn other_versions_and_damaged_entries_are_not_read() {
 }
 
 fn leaf() -> impl Strategy<Value = Value> {
-    prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::from), any::<i32>().prop_map(Value::from), any::<String>().prop_map(Value::from)]
+    prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i32>().prop_map(Value::from),
+        any::<String>().prop_map(Value::from)
+    ]
 }
 
 fn text_or_null() -> impl Strategy<Value = Value> {
@@ -317,7 +399,9 @@ fn call() -> impl Strategy<Value = Value> {
 
 fn message() -> impl Strategy<Value = Value> {
     let optional = |strategy: BoxedStrategy<Value>| prop::option::of(strategy);
-    let list = |item: BoxedStrategy<Value>| prop::collection::vec(item, 0..3).prop_map(Value::from).boxed();
+    let list = |item: BoxedStrategy<Value>| {
+        prop::collection::vec(item, 0..3).prop_map(Value::from).boxed()
+    };
     let block = (any::<String>(), any::<String>()).prop_map(|(thinking, signature)| json!({"type": "thinking", "thinking": thinking, "signature": signature})).boxed();
     (
         optional(text_or_null().boxed()),
@@ -330,44 +414,73 @@ fn message() -> impl Strategy<Value = Value> {
     )
         .prop_map(|(content, refusal, reasoning, calls, blocks, annotations, others)| {
             let mut message: Map<String, Value> = others.into_iter().collect();
-            let known = [("content", content), ("refusal", refusal), ("reasoning_content", reasoning), ("tool_calls", calls), ("thinking_blocks", blocks), ("annotations", annotations)];
-            message.extend(known.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+            let known = [
+                ("content", content),
+                ("refusal", refusal),
+                ("reasoning_content", reasoning),
+                ("tool_calls", calls),
+                ("thinking_blocks", blocks),
+                ("annotations", annotations),
+            ];
+            message.extend(
+                known.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))),
+            );
             message.insert("role".into(), "assistant".into());
             Value::Object(message)
         })
 }
 
 fn json_object() -> impl Strategy<Value = Value> {
-    prop::collection::vec(("[a-h]{1,4}", leaf()), 0..3).prop_map(|members| Value::Object(members.into_iter().collect()))
+    prop::collection::vec(("[a-h]{1,4}", leaf()), 0..3)
+        .prop_map(|members| Value::Object(members.into_iter().collect()))
 }
 
 fn logprobs() -> impl Strategy<Value = Value> {
     let token = (any::<String>(), any::<i32>()).prop_map(|(token, logprob)| json!({"token": token, "logprob": logprob, "bytes": [1, 2], "top_logprobs": [{"token": "x"}]}));
-    prop_oneof![Just(Value::Null), (prop::collection::vec(token, 0..3)).prop_map(|content| json!({"content": content, "refusal": null}))]
+    prop_oneof![
+        Just(Value::Null),
+        (prop::collection::vec(token, 0..3))
+            .prop_map(|content| json!({"content": content, "refusal": null}))
+    ]
 }
 
 fn answer() -> impl Strategy<Value = Value> {
     let choice = (message(), prop::option::of(logprobs()), "[a-z_]{1,8}", prop::option::of(leaf()));
-    (prop::collection::vec(choice, 1..4), prop::option::of(json_object()), prop::collection::vec(("y_[a-z]{1,3}", leaf()), 0..3), prop::option::of(text_or_null()))
+    (
+        prop::collection::vec(choice, 1..4),
+        prop::option::of(json_object()),
+        prop::collection::vec(("y_[a-z]{1,3}", leaf()), 0..3),
+        prop::option::of(text_or_null()),
+    )
         .prop_map(|(choices, usage, others, fingerprint)| {
             let mut answer: Map<String, Value> = others.into_iter().collect();
-            answer.extend([("id".into(), json!("c1")), ("object".into(), json!("chat.completion")), ("created".into(), json!(17)), ("model".into(), json!("m"))]);
+            answer.extend([
+                ("id".into(), json!("c1")),
+                ("object".into(), json!("chat.completion")),
+                ("created".into(), json!(17)),
+                ("model".into(), json!("m")),
+            ]);
             if let Some(fingerprint) = fingerprint {
                 answer.insert("system_fingerprint".into(), fingerprint);
             }
             if let Some(usage) = usage {
                 answer.insert("usage".into(), usage);
             }
-            let choices: Vec<Value> = choices.into_iter().enumerate().map(|(index, (message, logprobs, reason, other))| {
-                let mut choice = json!({"index": index, "message": message, "finish_reason": reason});
-                if let Some(logprobs) = logprobs {
-                    choice["logprobs"] = logprobs;
-                }
-                if let Some(other) = other {
-                    choice["content_filter_results"] = other;
-                }
-                choice
-            }).collect();
+            let choices: Vec<Value> = choices
+                .into_iter()
+                .enumerate()
+                .map(|(index, (message, logprobs, reason, other))| {
+                    let mut choice =
+                        json!({"index": index, "message": message, "finish_reason": reason});
+                    if let Some(logprobs) = logprobs {
+                        choice["logprobs"] = logprobs;
+                    }
+                    if let Some(other) = other {
+                        choice["content_filter_results"] = other;
+                    }
+                    choice
+                })
+                .collect();
             answer.insert("choices".into(), choices.into());
             Value::Object(answer)
         })
