@@ -18,7 +18,8 @@ usage: cargo xtask <task>
   test [--only STEP]    runs every check and every test; the last line is `N passed, N failed`
                         steps: fmt, clippy, tidy, rust, sdk
   with-services COMMAND...
-                        runs a program with a private PostgreSQL, whose address is in LLMUX_TEST_POSTGRES_URL
+                        runs a program with a private PostgreSQL and a private Redis, whose addresses are in
+                        LLMUX_TEST_POSTGRES_URL and LLMUX_TEST_REDIS_URL
   tidy                  checks the crate graph, licences, manifests, sources and links
   prices --from FILE    makes crates/llmux-types/data/model-prices.tsv from a price map in LiteLLM's format; one is
                         `litellm/model_prices_and_context_window_backup.json` in the wheel of the Python package

@@ -33,11 +33,15 @@ const CLIPPY: &[&[&str]] = &[
     &["--package", "llmux-auth", "--features", "sqlite"],
     &["--package", "llmux-auth", "--features", "postgres"],
     &["--package", "llmux-auth", "--all-features"],
+    &["--package", "llmux-cache"],
+    &["--package", "llmux-cache", "--all-features"],
 ];
 
-/// The stores, which the crate has only if asked for them; its other tests ran with the workspace's.
-const STORES: &[&[&str]] =
-    &[&["--package", "llmux-auth", "--all-features", "--test", "store", "--example", "embedded"]];
+/// The stores, which the crates have only if asked for them; their other tests ran with the workspace's.
+const STORES: &[&[&str]] = &[
+    &["--package", "llmux-auth", "--all-features", "--test", "store", "--example", "embedded"],
+    &["--package", "llmux-cache", "--all-features", "--lib", "--test", "backends"],
+];
 
 /// Runs all steps, or the one named, each of them even if an earlier one failed. The last line printed is
 /// `N passed, N failed`.

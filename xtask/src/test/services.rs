@@ -1,5 +1,7 @@
 //! The servers that tests need: private ones, in temporary folders, gone when the run ends.
 
+mod redis;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::net::TcpListener;
@@ -11,9 +13,13 @@ use std::time::{Duration, Instant};
 
 use crate::say;
 use crate::workspace::{output, program, succeeds};
+use redis::Redis;
 
 /// Where tests find PostgreSQL: `postgres://postgres@127.0.0.1:PORT`, to which they add `/DATABASE`.
 const POSTGRES_URL: &str = "LLMUX_TEST_POSTGRES_URL";
+
+/// Where tests find Redis: `redis://127.0.0.1:PORT`.
+const REDIS_URL: &str = "LLMUX_TEST_REDIS_URL";
 
 /// Starts the server in the background and stops it when the standard input ends: that of a killed run ends, too.
 const KEEPER: &str = "trap '' INT; \"$0\" \"$@\" & pid=$!; read -r _; kill -INT $pid; wait $pid";
@@ -31,21 +37,28 @@ const SETTINGS: &[&str] = &[
 /// The servers of one run.
 pub(crate) struct Services {
     postgres: Option<Postgres>,
+    redis: Option<Redis>,
 }
 
 impl Services {
     /// Finds or installs the servers' programs, and starts them. A server that the environment names is used as it is.
     pub(crate) fn start() -> Result<Self, String> {
-        if std::env::var_os(POSTGRES_URL).is_some() {
-            return Ok(Self { postgres: None });
-        }
-        Ok(Self { postgres: Some(Postgres::start()?) })
+        // Tests start servers of this program themselves, also where one is named.
+        redis::find_or_install()?;
+        let is_named = |name| std::env::var_os(name).is_some();
+        Ok(Self {
+            postgres: if is_named(POSTGRES_URL) { None } else { Some(Postgres::start()?) },
+            redis: if is_named(REDIS_URL) { None } else { Some(Redis::start()?) },
+        })
     }
 
     /// Tells a program where the servers are.
     pub(crate) fn tell(&self, command: &mut Command) {
         if let Some(postgres) = &self.postgres {
             command.env(POSTGRES_URL, format!("postgres://postgres@127.0.0.1:{}", postgres.port));
+        }
+        if let Some(redis) = &self.redis {
+            command.env(REDIS_URL, redis.url());
         }
     }
 }
@@ -194,20 +207,23 @@ fn find_or_install() -> Result<PathBuf, String> {
     }
     let missing =
         "PostgreSQL's server is missing; its package is named postgresql on Debian and Ubuntu";
+    install("PostgreSQL's server", "postgresql");
+    find().ok_or_else(|| missing.to_owned())
+}
+
+/// Asks Debian's package manager for a package, if it may be asked.
+fn install(what: &str, package: &str) {
     if output(program("id").arg("-u")).is_ok_and(|id| id.trim() == "0") {
-        say("PostgreSQL's server is missing: asking apt-get for it");
+        say(&format!("{what} is missing: asking apt-get for it"));
         let apt = |arguments: &[&str]| {
             let mut command = program("apt-get");
             // A run level of 1 keeps the package from starting a server of its own.
             command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1");
             succeeds(&mut command).unwrap_or(false)
         };
-        let install = ["install", "--yes", "--quiet", "--no-install-recommends", "postgresql"];
-        if apt(&install) || (apt(&["update", "--quiet"]) && apt(&install)) {
-            return find().ok_or_else(|| missing.to_owned());
-        }
+        let install = ["install", "--yes", "--quiet", "--no-install-recommends", package];
+        let _ = apt(&install) || (apt(&["update", "--quiet"]) && apt(&install));
     }
-    Err(missing.to_owned())
 }
 
 /// Debian keeps the programs of each version apart and out of the search path.

@@ -13,17 +13,26 @@ const EDGES: &[(&str, &[&str])] = &[
     ("llmux-providers", &["llmux-types"]),
     ("llmux-router", &["llmux-types"]),
     ("llmux-auth", &["llmux-types"]),
+    ("llmux-cache", &["llmux-types"]),
     ("llmux-mock", &[]),
     (
         "llmux-server",
-        &["llmux-types", "llmux-providers", "llmux-router", "llmux-auth", "llmux-mock"],
+        &[
+            "llmux-types",
+            "llmux-providers",
+            "llmux-router",
+            "llmux-auth",
+            "llmux-cache",
+            "llmux-mock",
+        ],
     ),
     ("xtask", &[]),
 ];
 
 /// Libraries that do no I/O with their default features, nor draw lots, nor log. Features that are off by default may
-/// bring drivers: the stores of llmux-auth.
-const PURE: &[&str] = &["llmux-types", "llmux-providers", "llmux-router", "llmux-auth"];
+/// bring drivers: the stores of llmux-auth, the Redis of llmux-cache.
+const PURE: &[&str] =
+    &["llmux-types", "llmux-providers", "llmux-router", "llmux-auth", "llmux-cache"];
 
 /// What a pure library does not use, not even through others.
 const IMPURE: &[&str] = &[
