@@ -70,7 +70,8 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Keeps an unstreamed answer of status 200: `body` is what the client got, `content_type` what it was called, `usage`
+    /// Keeps an unstreamed answer of status 200: `body` is what the client got (and no slice of something larger, which would
+    /// stay in memory with it), `content_type` what it was called, `usage`
     /// what it cost in tokens. It was made at `now_ms` (Unix time in milliseconds) and expires `ttl_ms` later, however
     /// often it is used.
     ///
@@ -214,7 +215,7 @@ impl Entry {
     }
 
     /// Reads what [`Entry::encode`] wrote. `None`: it is of another version, of another program, or damaged.
-    pub fn decode(bytes: &Bytes) -> Option<Self> {
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
         let mut rest: &[u8] = bytes.strip_prefix(&MAGIC)?;
         let kind = match byte(&mut rest)? {
             1 => Kind::Chat,
@@ -265,7 +266,8 @@ impl Entry {
             usage,
             finish_reason: (!reason.is_empty()).then(|| reason.to_owned()),
             content_type: content_type.to_owned(),
-            body: bytes.slice_ref(body),
+            // A copy: a slice would keep whatever buffer it was read into.
+            body: Bytes::copy_from_slice(body),
         })
     }
 }

@@ -67,9 +67,12 @@ impl Local {
             BuildHasherDefault::default(),
             Evictions(Arc::clone(&evictions)),
         );
+        // What fills a shard is refused by it.
+        let largest = entries.shard_capacity() / 10 * 9;
+        let max_item_bytes = config.max_item_bytes.min(largest.saturating_sub(OVERHEAD));
         Self {
             entries,
-            config,
+            config: LocalConfig { max_item_bytes, ..config },
             evictions,
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),

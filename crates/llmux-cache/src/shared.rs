@@ -15,7 +15,8 @@ pub trait Source: Send {
 }
 
 /// One reader of a source that it shares with its clones. Each gets all bytes from the beginning. The source moves as fast
-/// as the fastest of them pulls, without a task of its own; it is dropped at its end, or when the last reader leaves.
+/// as the fastest of them pulls, without a task of its own; it is dropped at its end, or when the last reader leaves. What it
+/// gave is kept until all readers have left.
 pub struct Shared<S> {
     source: Arc<Mutex<Option<S>>>,
     reader: Reader,

@@ -361,17 +361,17 @@ fn other_versions_and_damaged_entries_are_not_read() {
     let body = Bytes::from_static(br#"{"data":[1]}"#);
     let kept = Entry::whole(Kind::Embedding, body, JSON, Some(usage), 1, 2).unwrap();
     let encoded = kept.encode();
-    assert_eq!(Entry::decode(&Bytes::from(encoded.clone())), Some(kept));
+    assert_eq!(Entry::decode(&encoded), Some(kept));
     for length in 0..encoded.len() {
-        assert_eq!(Entry::decode(&Bytes::copy_from_slice(&encoded[..length])), None);
+        assert_eq!(Entry::decode(&encoded[..length]), None);
     }
     let mut longer = encoded.clone();
     longer.push(0);
-    assert_eq!(Entry::decode(&Bytes::from(longer)), None);
+    assert_eq!(Entry::decode(&longer), None);
     let mut other_version = encoded;
     other_version[7] += 1;
-    assert_eq!(Entry::decode(&Bytes::from(other_version)), None);
-    assert_eq!(Entry::decode(&Bytes::from_static(b"{\"data\":[1]}")), None);
+    assert_eq!(Entry::decode(&other_version), None);
+    assert_eq!(Entry::decode(b"{\"data\":[1]}"), None);
 }
 
 fn leaf() -> impl Strategy<Value = Value> {
@@ -502,14 +502,14 @@ proptest! {
         let usage = has_usage.then(|| Usage { prompt_tokens, cached_tokens, audio_milliseconds, web_searches, ..Usage::default() });
         let body = Bytes::from_static(br#"{"choices":[{"message":{},"finish_reason":"stop"}]}"#);
         let kept = Entry::whole(Kind::Chat, body, "application/json; charset=utf-8", usage, created, ttl).unwrap();
-        let encoded = Bytes::from(kept.encode());
+        let encoded = kept.encode();
         prop_assert!(encoded.len() <= kept.size());
         prop_assert_eq!(Entry::decode(&encoded), Some(kept));
     }
 
     #[test]
     fn no_bytes_make_anything_panic(bytes in prop::collection::vec(any::<u8>(), 0..64), text in "(data: [\\[\\]{}\":,a-z0-9\\n]{0,20}\\n\\n){0,4}") {
-        let _ = Entry::decode(&Bytes::from(bytes.clone()));
+        let _ = Entry::decode(&bytes);
         for kind in [Kind::Chat, Kind::Completion, Kind::Embedding] {
             let _ = fold(kind, &bytes);
             let _ = fold(kind, text.as_bytes());

@@ -53,7 +53,7 @@ pub struct Redis {
 
 impl Redis {
     /// Starts to connect, in a task of the tokio runtime that this is called in, and keeps connecting. It does not wait: as
-    /// long as there is no Redis, all is a miss.
+    /// long as there is no Redis, all is a miss. Calls may come from other runtimes that have timers.
     ///
     /// # Errors
     /// [`InvalidRedis`] if the configuration cannot work. That Redis is away is no error.
@@ -82,9 +82,13 @@ impl Redis {
         })
     }
 
-    /// Waits until there is a connection, at most this long. Tells whether there is one.
+    /// Waits until Redis answers, at most this long. Tells whether it does, and if so, asks it again from now on.
     pub async fn ready(&self, limit: Duration) -> bool {
-        let ready = matches!(timeout(limit, self.client.wait_for_connect()).await, Ok(Ok(())));
+        let answers = async {
+            self.client.wait_for_connect().await?;
+            self.client.ping::<()>(None).await
+        };
+        let ready = matches!(timeout(limit, answers).await, Ok(Ok(())));
         if ready {
             self.breaker.close();
         }

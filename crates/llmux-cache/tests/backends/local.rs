@@ -48,3 +48,15 @@ fn memory_forgets_after_its_own_time() {
     assert!(cache.find(&key, NOW + 999).is_some());
     assert!(cache.find(&key, NOW + 1_000).is_none());
 }
+
+#[test]
+fn an_answer_as_large_as_the_memory_is_refused_and_counted() {
+    let config =
+        LocalConfig { max_bytes: 10_000, max_item_bytes: 1 << 20, ttl: Duration::from_secs(60) };
+    let cache = Local::new(config);
+    let (namespace, small) = (namespace(), answer("a", 60_000));
+    cache.keep(&key(&namespace, "small"), small, NOW);
+    cache.keep(&key(&namespace, "large"), answer(&"x".repeat(9_900), 60_000), NOW);
+    assert_eq!((stats(&cache).too_large, stats(&cache).stores, stats(&cache).evictions), (1, 1, 0));
+    assert!(cache.find(&key(&namespace, "small"), NOW).is_some());
+}

@@ -1,18 +1,24 @@
 //! Servers that a test starts for itself, on loopback, gone when it ends.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+/// Starts a server, says its process id, and kills it when the standard input ends: that of a killed test ends, too.
+const KEEPER: &str =
+    r#""$0" "$@" </dev/null >/dev/null & pid=$!; exec 2>/dev/null; echo $pid; read -r _; kill -KILL $pid; wait $pid"#;
+
 /// How long a server may take to start.
 const START: Duration = Duration::from_secs(60);
 
 pub(crate) struct Server {
     pub(crate) port: u16,
-    child: Child,
+    keeper: Child,
+    pid: String,
     folder: PathBuf,
 }
 
@@ -24,18 +30,11 @@ impl Server {
 
     pub(crate) fn on(port: u16, arguments: &[&str]) -> Self {
         let folder = folder();
-        let mut command = Command::new("redis-server");
-        command.args([
-            "--port",
-            &port.to_string(),
-            "--bind",
-            "127.0.0.1",
-            "--save",
-            "",
-            "--appendonly",
-            "no",
-        ]);
-        Self::run(port, folder, command.args(arguments))
+        let port_text = port.to_string();
+        let mut all = vec!["--port", &port_text, "--bind", "127.0.0.1"];
+        all.extend(["--save", "", "--appendonly", "no"]);
+        all.extend(arguments);
+        Self::run(port, folder, &all)
     }
 
     /// Starts a sentinel that watches `main` under the name `main`.
@@ -47,14 +46,21 @@ impl Server {
              sentinel down-after-milliseconds main 1000\nsentinel failover-timeout main 3000\n"
         );
         fs::write(&file, watch).unwrap();
-        Self::run(port, folder, Command::new("redis-server").arg(&file).arg("--sentinel"))
+        Self::run(port, folder, &[file.to_str().unwrap(), "--sentinel"])
     }
 
-    fn run(port: u16, folder: PathBuf, command: &mut Command) -> Self {
-        let command = command.current_dir(&folder).stdin(Stdio::null()).stdout(Stdio::null());
-        let child =
-            command.spawn().expect("redis-server is installed; its package is named so on Debian");
-        let server = Self { port, child, folder };
+    fn run(port: u16, folder: PathBuf, arguments: &[&str]) -> Self {
+        let mut keeper = Command::new("sh")
+            .args(["-c", KEEPER, "redis-server"])
+            .args(arguments)
+            .current_dir(&folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut pid = String::new();
+        BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut pid).unwrap();
+        let server = Self { port, keeper, pid: pid.trim().to_owned(), folder };
         wait_until(|| TcpStream::connect(("127.0.0.1", port)).is_ok());
         server
     }
@@ -72,20 +78,20 @@ impl Server {
     }
 
     pub(crate) fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        drop(self.keeper.stdin.take());
+        self.keeper.wait().unwrap();
     }
 
     fn signal(&self, signal: &str) {
-        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        let status = Command::new("kill").args([signal, &self.pid]).status();
         assert!(status.unwrap().success());
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        drop(self.keeper.stdin.take());
+        let _ = self.keeper.wait();
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
