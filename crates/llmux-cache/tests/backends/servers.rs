@@ -9,8 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Starts a server, says its process id, and kills it when the standard input ends: that of a killed test ends, too.
-const KEEPER: &str =
-    r#""$0" "$@" </dev/null >/dev/null & pid=$!; exec 2>/dev/null; echo $pid; read -r _; kill -KILL $pid; wait $pid"#;
+const KEEPER: &str = r#""$0" "$@" </dev/null >/dev/null & pid=$!; exec 2>/dev/null; echo $pid; read -r _; kill -KILL $pid; wait $pid"#;
 
 /// How long a server may take to start.
 const START: Duration = Duration::from_secs(60);
