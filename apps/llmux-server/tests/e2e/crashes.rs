@@ -160,6 +160,13 @@ async fn killed_under_load(books: Books, rounds: usize) {
     assert_eq!(response.status, 200, "{}", response.text());
 }
 
+/// Starts anew: the notices of the keys that were just made must not come when they are in use.
+async fn without_notices(mut gateway: Gateway) -> Gateway {
+    gateway.terminate();
+    assert_eq!(gateway.exit_code(), Some(0));
+    gateway.revive().await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_under_load_no_answer_is_without_its_record_in_sqlite() {
     killed_under_load(Books::Sqlite, 14).await;
@@ -257,6 +264,7 @@ async fn goes_on_while(away: Line) {
     let gateway = Gateway::start(configuration).await;
     let key = gateway.key(json!({})).await;
     let unseen = gateway.key(json!({})).await;
+    let gateway = without_notices(gateway).await;
     let ledger = Ledger::default();
     let ask = async |id: String| {
         assert_eq!(whole(gateway.address, &key, &id, false).await, Some(true), "{id} ({away:?})");
@@ -296,6 +304,7 @@ async fn killed_while(away: Line) {
     let (books, relay, configuration) = relayed(&vendor).await;
     let mut gateway = Gateway::start(configuration).await;
     let key = gateway.key(json!({"max_budget": 1})).await;
+    gateway = without_notices(gateway).await;
     let ledger = Ledger::default();
     for number in 0..10 {
         let id = format!("n-{number}");
@@ -377,6 +386,7 @@ async fn a_gateway_that_is_told_to_stop_without_its_database_keeps_its_records_f
     configuration["server"] = json!({"shutdown_grace": "2s"});
     let mut gateway = Gateway::start(configuration).await;
     let key = gateway.key(json!({"max_budget": 1})).await;
+    gateway = without_notices(gateway).await;
     let ledger = Ledger::default();
     for number in 0..10 {
         let id = format!("n-{number}");
@@ -401,6 +411,7 @@ async fn a_full_spool_refuses_requests_until_the_database_is_back() {
     configuration["spool"] = json!({"max_bytes": "64KiB", "on_full": "reject"});
     let gateway = Gateway::start(configuration).await;
     let key = gateway.key(json!({"max_budget": 1000})).await;
+    let gateway = without_notices(gateway).await;
     assert_eq!(gateway.chat_as(&key, &question()).await.status, 200);
     gateway.settled().await;
     relay.set(Line::Silent);

@@ -195,7 +195,14 @@ impl Gateway {
 
     /// Waits for the process to end by itself.
     pub(crate) fn exit_code(&mut self) -> Option<i32> {
-        self.child.wait().expect("our child can be waited for").code()
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("our child can be waited for") {
+                return status.code();
+            }
+            assert!(Instant::now() < deadline, "the gateway does not end");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// The file of the data folder that holds the generated key: the one of at most 1 KiB with a key in it.
