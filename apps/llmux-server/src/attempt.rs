@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use llmux_auth::tenants::UsageStatus;
 use llmux_router::{Decision, Left, Measured, NoRoute, Outcome, Pick, Request, Why};
+use llmux_types::FailureClass;
 
 use crate::catalog::{Deployment, Route};
 use crate::charge::{Charge, Charged, End, Produced};
@@ -95,7 +96,7 @@ impl Attempt {
         });
         self.status_code = self.status_code.or_else(|| failed.status_code());
         self.is_left = failed.is_deadline();
-        self.settle(UsageStatus::Failure, Some(failed.class.as_str()))
+        self.settle(UsageStatus::Failure, Some(failed.class))
     }
 
     /// The client left.
@@ -109,15 +110,17 @@ impl Attempt {
         self.record(Outcome::Unsent);
     }
 
-    fn settle(&mut self, status: UsageStatus, error: Option<&'static str>) -> Charged {
+    fn settle(&mut self, status: UsageStatus, class: Option<FailureClass>) -> Charged {
+        let Some(charge) = self.charge.take() else { return Charged::default() };
+        self.deployment.meter.ended(status, class, self.started.elapsed());
         let end = End {
             status,
             status_code: self.status_code,
-            error,
+            error: class.map(FailureClass::as_str),
             first_output: self.first_output,
             by_client: self.is_left || status == UsageStatus::Cancelled,
         };
-        self.charge.take().map(|charge| charge.settle(&end, &self.produced)).unwrap_or_default()
+        charge.settle(&end, &self.produced)
     }
 
     fn record(&mut self, outcome: Outcome) {

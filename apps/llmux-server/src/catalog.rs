@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::attempt::Resolved;
 use crate::config::{Model, Settings};
+use crate::metrics::{DeploymentMeter, Metrics};
 use crate::names::{is_pattern, matches, own};
 use crate::upstream::Origin;
 
@@ -70,6 +71,7 @@ pub(crate) struct Deployment {
     pub(crate) timeout: Duration,
     /// Whether the log says that its calls cost nothing for want of a price.
     told_unpriced: AtomicBool,
+    pub(crate) meter: Arc<DeploymentMeter>,
 }
 
 impl Deployment {
@@ -182,6 +184,11 @@ impl DeploymentState {
             snapshot,
         }
     }
+
+    /// Returns the labels of the deployment in metrics: its id, its model, its provider.
+    pub(crate) fn labels(&self) -> [&str; 3] {
+        [&self.deployment_id, &self.model, &self.provider]
+    }
 }
 
 /// All routes.
@@ -218,8 +225,9 @@ impl Group {
         model: &Model,
         table: &PriceTable,
         ids: &mut HashMap<String, u32>,
+        metrics: &Metrics,
     ) {
-        let mut deployment = deployment(provider, model, ids);
+        let mut deployment = deployment(provider, model, ids, metrics);
         let prices = deployment.prices(table, deployment.upstream_model(&model.name));
         self.candidates.push(candidate(&deployment, model, &prices));
         if deployment.upstream.is_some() || !is_pattern(&deployment.name) {
@@ -230,7 +238,7 @@ impl Group {
 }
 
 impl Catalog {
-    pub(crate) fn new(settings: &Settings) -> Result<Self, Unusable> {
+    pub(crate) fn new(settings: &Settings, metrics: &Metrics) -> Result<Self, Unusable> {
         let mut groups: BTreeMap<String, Group> = BTreeMap::new();
         let mut default = None;
         let mut ids = HashMap::new();
@@ -242,12 +250,13 @@ impl Catalog {
                     model,
                     &settings.prices,
                     &mut ids,
+                    metrics,
                 );
             }
             if settings.routing.default_provider.as_ref() == Some(&configured.name) {
                 let model = Model::any(configured.timeout);
                 let mut group = Group::default();
-                group.add(&provider, &model, &settings.prices, &mut ids);
+                group.add(&provider, &model, &settings.prices, &mut ids, metrics);
                 default = Some(Route::new(model.name, group, settings.routing.router.clone()));
             }
         }
@@ -414,6 +423,7 @@ fn deployment(
     provider: &Arc<Provider>,
     model: &Model,
     ids: &mut HashMap<String, u32>,
+    metrics: &Metrics,
 ) -> Deployment {
     let mut id = format!("{}/{}", provider.name, model.name);
     let count = ids.entry(id.clone()).or_insert(0);
@@ -421,6 +431,7 @@ fn deployment(
     if *count > 1 {
         id = format!("{id}#{count}");
     }
+    let meter = metrics.deployment(&id, &model.name, &provider.name);
     Deployment {
         id,
         provider: Arc::clone(provider),
@@ -430,6 +441,7 @@ fn deployment(
         prices: None,
         timeout: model.timeout,
         told_unpriced: AtomicBool::new(false),
+        meter,
     }
 }
 

@@ -8,6 +8,7 @@ use llmux_auth::tenants::{UsageRecord, UsageStatus};
 use llmux_providers::Endpoint;
 use llmux_types::{Money, Prices, Usage};
 
+use crate::metrics::Account;
 use crate::spool::Spool;
 use crate::tenants::wall_clock;
 
@@ -56,6 +57,7 @@ pub(crate) struct Charge {
 #[derive(Debug)]
 struct Open {
     money: MoneyReservation,
+    account: Account,
     prices: Arc<Prices>,
     endpoint: Endpoint,
     /// What the request is charged by where the vendor does not count, but for the text of the answer.
@@ -67,13 +69,13 @@ struct Open {
 impl Charge {
     pub(crate) fn new(
         (spool, limiter): (&Arc<Spool>, &Arc<Limiter>),
-        money: MoneyReservation,
+        (money, account): (MoneyReservation, Account),
         prices: Arc<Prices>,
         endpoint: Endpoint,
         expected: Usage,
         record: UsageRecord,
     ) -> Self {
-        let open = Open { money, prices, endpoint, expected, record };
+        let open = Open { money, account, prices, endpoint, expected, record };
         Self { spool: Arc::clone(spool), limiter: Arc::clone(limiter), open: Some(Box::new(open)) }
     }
 
@@ -84,7 +86,7 @@ impl Charge {
 
     fn close(&mut self, end: &End, produced: &Produced) -> Charged {
         let Some(open) = self.open.take() else { return Charged::default() };
-        let Open { money, prices, mut record, .. } = *open;
+        let Open { money, account, prices, mut record, .. } = *open;
         let (usage, estimated) = billed(open.endpoint, &open.expected, end.status, produced);
         let usage = plausible(usage);
         let cost = llmux_types::cost(&prices, &usage);
@@ -114,6 +116,7 @@ impl Charge {
         if !self.spool.append(&record) {
             self.limiter.recorded_usage(&record);
         }
+        account.charge(&record, cost.unpriced.any());
         let known = !cost.unpriced.any();
         // Free as it is, a call that its client broke off counts in the limits of tokens.
         let asked = if end.by_client { open.expected.prompt_tokens.unwrap_or(0) } else { 0 };

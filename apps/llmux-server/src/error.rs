@@ -17,6 +17,7 @@ use llmux_router::{CooldownReason, Failure, NoRoute};
 use llmux_types::{ErrorEnvelope, ErrorObject, FailureClass, Money, Secret};
 use serde_json::Value;
 
+use crate::metrics::Refusal;
 use crate::upstream::SendError;
 
 /// An answer in OpenAI's error envelope.
@@ -30,6 +31,8 @@ pub(crate) struct ApiError {
     allow: Option<String>,
     /// The connection cannot be used again: the rest of the request is still on it.
     close: bool,
+    /// Why the gateway itself refused the request, if it did.
+    pub(crate) refusal: Option<Refusal>,
     /// Headers for the client besides ours: the vendor's, renamed.
     headers: Box<HeaderMap>,
 }
@@ -57,8 +60,14 @@ impl ApiError {
             retry_after,
             allow: None,
             close: false,
+            refusal: None,
             headers: Box::default(),
         }
+    }
+
+    /// Says that the gateway itself refused the request. `scope` is whose limit it is.
+    fn refused(self, reason: &'static str, scope: &'static str) -> Self {
+        Self { refusal: Some(Refusal::new(reason, scope)), ..self }
     }
 
     fn param(mut self, param: impl Into<String>) -> Self {
@@ -98,6 +107,7 @@ impl ApiError {
     pub(crate) fn not_permitted() -> Self {
         let message = "The API key must not do this.";
         Self::new(StatusCode::FORBIDDEN, "permission_error", Some("not_permitted"), message)
+            .refused("role", "")
     }
 
     /// A change was made that is not in the audit log.
@@ -177,12 +187,15 @@ impl ApiError {
         let message = "Usage cannot be recorded at the moment.";
         let status = StatusCode::SERVICE_UNAVAILABLE;
         Self::new(status, "service_unavailable_error", Some("spool_full"), message)
+            .refused("spool", "")
     }
 
     pub(crate) fn price_unknown(model: &str) -> Self {
         let message = format!("The price of the model `{model}` is not known.");
         let status = StatusCode::FORBIDDEN;
-        Self::new(status, "permission_error", Some("price_unknown"), message).param("model")
+        Self::new(status, "permission_error", Some("price_unknown"), message)
+            .param("model")
+            .refused("price", "")
     }
 
     pub(crate) fn max_tokens_required() -> Self {
@@ -241,7 +254,12 @@ impl From<Denied> for ApiError {
                 (StatusCode::FORBIDDEN, "permission_error", "origin_not_allowed")
             }
         };
-        Self::new(status, kind, Some(code), denied.to_string())
+        let (reason, scope) = match denied {
+            Denied::OriginNotAllowed => ("origin", ""),
+            Denied::BlockedTeam => ("key", "team"),
+            _ => ("key", "key"),
+        };
+        Self::new(status, kind, Some(code), denied.to_string()).refused(reason, scope)
     }
 }
 
@@ -255,10 +273,11 @@ impl From<Refused> for ApiError {
         match refused {
             Refused::Route(_) => {
                 let error = forbidden("model_not_allowed", "");
-                Self { error: Box::new(ErrorObject { param: None, ..*error.error }), ..error }
+                let object = ErrorObject { param: None, ..*error.error };
+                Self { error: Box::new(object), ..error }.refused("route", "key")
             }
-            Refused::Model { .. } => forbidden("model_not_allowed", "model"),
-            Refused::Tag { .. } => forbidden("tag_not_allowed", "tags"),
+            Refused::Model { .. } => forbidden("model_not_allowed", "model").refused("model", ""),
+            Refused::Tag { .. } => forbidden("tag_not_allowed", "tags").refused("tag", ""),
             Refused::Budget(exceeded) => exceeded.into(),
             Refused::Limit(exceeded) => {
                 let message = format!("{}.", capitalized(&exceeded.to_string()));
@@ -266,7 +285,8 @@ impl From<Refused> for ApiError {
                 let code = Some("rate_limit_exceeded");
                 let error = Self::new(status, "rate_limit_error", code, message);
                 let retry_after = exceeded.retry_after.or(error.retry_after);
-                let error = Self { retry_after, ..error };
+                let scope = exceeded.scope.kind.as_str();
+                let error = Self { retry_after, ..error }.refused("rate_limit", scope);
                 if exceeded.permanent { error.never_again() } else { error }
             }
             Refused::Unknown(_) => Self::spend_unknown(),
@@ -284,7 +304,9 @@ impl From<BudgetExceeded> for ApiError {
             Money::from_nanos(exceeded.reserved_nanos),
         );
         let status = StatusCode::PAYMENT_REQUIRED;
-        Self::new(status, "insufficient_quota", Some("budget_exceeded"), message).never_again()
+        Self::new(status, "insufficient_quota", Some("budget_exceeded"), message)
+            .never_again()
+            .refused("budget", exceeded.scope.kind.as_str())
     }
 }
 
@@ -360,9 +382,11 @@ impl From<NoRoute> for ApiError {
             }
             NoRoute::Busy => {
                 limited("All deployments of the model have as many calls in flight as they may.")
+                    .refused("rate_limit", "deployment")
             }
             NoRoute::Limited { .. } => {
                 limited("The limits per minute of all deployments of the model are used up.")
+                    .refused("rate_limit", "deployment")
             }
             NoRoute::Cooling { reason: CooldownReason::RateLimited, .. } => {
                 limited("All providers of the model limit the rate of requests at the moment.")
@@ -572,6 +596,7 @@ impl ApiError {
             retry_after: failed.retry_after,
             allow: None,
             close: false,
+            refusal: None,
             headers: Box::new(failed.headers),
         }
     }

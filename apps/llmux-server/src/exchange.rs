@@ -14,16 +14,28 @@ use serde::{Serialize, Serializer};
 use crate::charge::Charged;
 use crate::config::LogFormat;
 use crate::gateway::Gateway;
+use crate::metrics::{Ended, Labels};
 use crate::timed_io::BusyGuard;
 
 /// How a request ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Outcome {
     Ok,
     Error,
     /// The client left before the end.
     Cancelled,
+}
+
+impl Outcome {
+    /// Returns the name used in logs and metrics.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Error => "error",
+            Self::Cancelled => "cancelled",
+        }
+    }
 }
 
 /// The line in the access log.
@@ -104,6 +116,7 @@ fn as_display<S: Serializer>(why: &Option<Why>, serializer: S) -> Result<S::Ok, 
 pub(crate) struct Exchange {
     gateway: Arc<Gateway>,
     pub(crate) line: AccessLine,
+    pub(crate) labels: Labels,
     pub(crate) started: Instant,
     /// What is left of the caller's limits.
     pub(crate) standing: Standing,
@@ -157,6 +170,7 @@ impl Exchange {
         Box::new(Self {
             gateway: Arc::clone(gateway),
             line,
+            labels: Labels::default(),
             started: Instant::now(),
             standing: Standing::default(),
             tokens: 0,
@@ -205,6 +219,22 @@ impl Exchange {
         self.line.outcome = Outcome::Error;
     }
 
+    /// Counts the request, which has ended.
+    fn measure(&self) {
+        let line = &self.line;
+        let seconds = |ms: f64| Duration::from_secs_f64(ms / 1e3);
+        self.gateway.metrics.ended(&Ended {
+            route: line.route,
+            labels: self.labels,
+            status: line.status,
+            outcome: line.outcome,
+            caller: line.caller.as_ref(),
+            duration: self.started.elapsed(),
+            overhead: line.overhead_ms.filter(|_| line.attempts > 0).map(seconds),
+            first_output: line.ttft_ms.filter(|_| line.stream).map(seconds),
+        });
+    }
+
     /// Returns the part of the time so far that was not spent waiting for others.
     pub(crate) fn overhead(&self) -> Duration {
         self.started.elapsed().saturating_sub(self.waited)
@@ -218,6 +248,7 @@ pub(crate) fn milliseconds(time: Duration) -> f64 {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        self.measure();
         let log = &self.gateway.log;
         if self.logged && log.access {
             let line = &mut self.line;

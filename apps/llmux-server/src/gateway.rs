@@ -10,6 +10,7 @@ use llmux_auth::tenants::UnixMillis;
 use crate::catalog::Catalog;
 use crate::config::Settings;
 use crate::log::Log;
+use crate::metrics::Metrics;
 use crate::spool::Spool;
 use crate::tenants::Tenants;
 use crate::upstream::Upstream;
@@ -23,6 +24,7 @@ pub(crate) struct Gateway {
     pub(crate) spool: Arc<Spool>,
     ids: RecordIds,
     pub(crate) log: Log,
+    pub(crate) metrics: Metrics,
     /// Start of the process in Unix seconds: `created` of all models.
     pub(crate) started: u64,
     draining: AtomicBool,
@@ -37,6 +39,7 @@ impl Gateway {
         tenants: Tenants,
         spool: Arc<Spool>,
         log: Log,
+        metrics: Metrics,
     ) -> Arc<Self> {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         Arc::new(Self {
@@ -47,6 +50,7 @@ impl Gateway {
             spool,
             ids: RecordIds::new(),
             log,
+            metrics,
             started,
             draining: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),

@@ -16,6 +16,7 @@ mod gateway;
 mod headers;
 mod log;
 mod manage;
+mod metrics;
 mod mock;
 mod names;
 mod proxy;

@@ -58,6 +58,9 @@ impl Recorder {
             while !rest.is_empty() {
                 let (records, length) = self.parse(rest)?;
                 self.commit(&records).await?;
+                if let Some(last) = records.last() {
+                    self.spool.note_recorded(last.end_time);
+                }
                 self.reader.advance(&self.spool, length);
                 count += records.len() as u64;
                 rest = &rest[length..];

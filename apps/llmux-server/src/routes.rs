@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -25,7 +26,7 @@ use crate::exchange::{Exchange, Outcome, milliseconds};
 use crate::gateway::{Gateway, Worker};
 use crate::manage::{self, Operation};
 use crate::timed_io::Busy;
-use crate::{control, headers, proxy, tenants};
+use crate::{control, headers, metrics, proxy, tenants};
 
 /// Who may use a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +58,7 @@ enum Action {
     Live,
     Ready,
     Health,
+    Metrics,
     Explain,
     Deployments,
     State,
@@ -177,8 +179,8 @@ const VIEWER: &str = "internal_user_viewer";
 /// The largest body of a request to the management plane, in bytes.
 const MAX_MANAGEMENT_BODY: usize = 1024 * 1024;
 
-/// Paths that clients and tools know and that are not built: they answer `unsupported_endpoint`.
-static NOT_BUILT: [&str; 1] = ["/metrics"];
+/// Where metrics are: the configuration says it.
+const METRICS: &str = "{metrics.path}";
 
 /// Where the management plane's paths begin.
 static MANAGEMENT: [&str; 14] = [
@@ -202,7 +204,15 @@ static MANAGEMENT: [&str; 14] = [
 pub(crate) fn list() -> String {
     let line =
         |route: &Route| format!("{:<6} {:<30} {}\n", route.method, route.path, route.role.as_str());
-    ROUTES.iter().map(line).collect()
+    let metrics = read(METRICS, Role::Public, Action::Metrics);
+    ROUTES.iter().chain([&metrics]).map(line).collect()
+}
+
+/// Tells whether something else is at a path.
+pub(crate) fn is_taken(path: &str) -> bool {
+    let spelled = Path::of(path);
+    ROUTES.iter().any(|route| spelled.is(route))
+        || MANAGEMENT.iter().any(|prefix| path.starts_with(prefix))
 }
 
 /// Returns what is called at the path of a data-plane route.
@@ -250,6 +260,9 @@ pub(crate) async fn handle(connection: Connection, request: Request<Incoming>) -
         Ok(answered) => answered,
         Err(error) => {
             exchange.note_error(&error.error);
+            if let Some(refusal) = error.refusal {
+                gateway.metrics.refused(refusal);
+            }
             if error.status != StatusCode::REQUEST_TIMEOUT {
                 discard(body);
             }
@@ -318,15 +331,20 @@ async fn dispatch(
 ) -> Result<Answered, ApiError> {
     let worker = &connection.worker;
     let gateway = &worker.gateway;
-    let found: Vec<&Route> = ROUTES.iter().filter(|route| path.is(route)).collect();
     let admin_port = gateway.settings.server.admin_port;
+    let metrics = read(METRICS, Role::Public, Action::Metrics);
+    let mut found: Vec<&Route> = ROUTES.iter().filter(|route| path.is(route)).collect();
+    let serves_metrics = connection.port == Port::Admin || admin_port == 0;
+    if serves_metrics && gateway.settings.metrics.is_at(head.uri.path()) {
+        found = vec![&metrics];
+    }
     let here = |route: &&Route| match route.role {
         Role::Public => true,
         Role::Caller => connection.port == Port::Main,
         Role::Manager(_) => connection.port == Port::Admin || admin_port == 0,
     };
     if !found.iter().any(here) {
-        return elsewhere(connection, &path, &head, exchange).await;
+        return elsewhere(connection, &head, exchange).await;
     }
     let method = match head.method {
         Method::HEAD => "GET",
@@ -376,6 +394,11 @@ async fn dispatch(
             }
             Ok((response, None))
         }
+        Action::Metrics => {
+            exchange.unlogged();
+            exchange.line.route = "metrics";
+            Ok((scrape(gateway, &head, exchange).await?, None))
+        }
         Action::Manage(operation) => {
             let limit = MAX_MANAGEMENT_BODY;
             let body = read_body(gateway, &head.headers, body, limit, exchange).await?;
@@ -409,7 +432,6 @@ async fn dispatch(
 /// Answers what is no route: paths that are not built, behind the guard of their plane, and unknown ones.
 async fn elsewhere(
     connection: &Connection,
-    path: &Path,
     head: &Parts,
     exchange: &mut Exchange,
 ) -> Result<Answered, ApiError> {
@@ -422,13 +444,27 @@ async fn elsewhere(
         check(&caller, Deed::Read)?;
         return Err(ApiError::unsupported_endpoint());
     }
-    if connection.port == Port::Main && NOT_BUILT.iter().any(|route| path.matches(route)) {
-        exchange.line.route = "not built";
-        identify(gateway, head, exchange).await?;
-        return Err(ApiError::unsupported_endpoint());
-    }
     exchange.line.route = "unknown";
     Err(ApiError::unknown_path(&head.method, raw))
+}
+
+/// Answers Prometheus.
+async fn scrape(
+    gateway: &Arc<Gateway>,
+    head: &Parts,
+    exchange: &mut Exchange,
+) -> Result<Response<Reply>, ApiError> {
+    if gateway.settings.metrics.require_auth {
+        manager(gateway, head, exchange).await?;
+    } else {
+        tenants::no_web_page(gateway, head)?;
+    }
+    let shared = Arc::clone(gateway);
+    let written = gateway.tenants.runtime().spawn_blocking(move || metrics::page(&shared)).await;
+    let text = written.map_err(|_| ApiError::internal())?;
+    let mut response = Response::new(Reply::Whole(text.into()));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(metrics::TEXT));
+    Ok(response)
 }
 
 /// Finds out who is calling, or refuses.

@@ -21,6 +21,7 @@ use crate::config::{Database, Settings, Tls};
 use crate::error::chain;
 use crate::gateway::{Gateway, Worker};
 use crate::log::Log;
+use crate::metrics::{self, Metrics};
 use crate::recorder::{RecordError, Recorder, housekeeping};
 use crate::routes::Port;
 use crate::serve::{Phase, Server, check_free, listen};
@@ -125,8 +126,9 @@ pub(crate) fn run(
     let (stop_recording, stop) = watch::channel(false);
     let recording = control.spawn(recorder.run(stop, settings.server.shutdown_grace));
     control.spawn(housekeeping(tenants.clone(), settings.retention));
-    let catalog =
-        Catalog::new(&settings).map_err(|error| RunError::Configuration(error.to_string()))?;
+    let metrics = Metrics::new(&settings.metrics);
+    let catalog = Catalog::new(&settings, &metrics)
+        .map_err(|error| RunError::Configuration(error.to_string()))?;
     let gate = Gate::new(&master_key, plane);
     let acceptor = settings.server.tls.as_ref().map(tls_acceptor).transpose()?;
 
@@ -143,7 +145,8 @@ pub(crate) fn run(
     }
 
     let grace = settings.server.shutdown_grace;
-    let gateway = Gateway::new(settings, catalog, gate, tenants, spool, log.clone());
+    let gateway = Gateway::new(settings, catalog, gate, tenants, spool, log.clone(), metrics);
+    control.spawn(metrics::upkeep(Arc::clone(&gateway)));
     let (phase, told) = watch::channel(Phase::Running);
     let connections = Busy::default();
     let tls = tls_client_config();

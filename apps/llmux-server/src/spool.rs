@@ -9,10 +9,11 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use llmux_auth::tenants::UsageRecord;
+use llmux_auth::tenants::{UnixMillis, UsageRecord};
 use tokio::sync::Notify;
 
 use crate::config;
@@ -34,6 +35,8 @@ pub(crate) struct Spool {
     tail: Mutex<Tail>,
     /// Bytes that the database does not have yet.
     backlog: AtomicU64,
+    /// The end of the first call that the database does not know of yet, or of one before it, in Unix milliseconds.
+    waiting_since: AtomicI64,
     /// Records that were given up, because the spool was full.
     dropped: AtomicU64,
     /// The disk took no record at the last try.
@@ -68,6 +71,7 @@ impl Spool {
             segment: SEGMENT,
             tail: Mutex::new(Tail { number, file, length: 0, kept: Vec::new() }),
             backlog: AtomicU64::new(backlog),
+            waiting_since: AtomicI64::new(0),
             dropped: AtomicU64::new(0),
             is_failing: AtomicBool::new(false),
             appended: Notify::new(),
@@ -88,7 +92,9 @@ impl Spool {
             self.drop_one(&record.id);
             return false;
         }
-        self.backlog.fetch_add(line.len() as u64, Ordering::Relaxed);
+        if self.backlog.fetch_add(line.len() as u64, Ordering::Relaxed) == 0 {
+            self.waiting_since.store(record.end_time.0, Ordering::Relaxed);
+        }
         tail.kept.extend_from_slice(&line);
         if let Err(error) = self.write_kept(&mut tail) {
             if !self.is_failing.swap(true, Ordering::Relaxed) {
@@ -148,6 +154,18 @@ impl Spool {
     /// Returns the bytes that the database does not have yet.
     pub(crate) fn backlog(&self) -> u64 {
         self.backlog.load(Ordering::Relaxed)
+    }
+
+    /// Takes note that the database has all records up to one that was made at `time`.
+    pub(crate) fn note_recorded(&self, time: UnixMillis) {
+        self.waiting_since.fetch_max(time.0, Ordering::Relaxed);
+    }
+
+    /// Returns the age of the oldest record that the database does not have yet; 0 if it has all.
+    pub(crate) fn lag(&self, now: UnixMillis) -> Duration {
+        let since = self.waiting_since.load(Ordering::Relaxed);
+        let millis = u64::try_from(now.0.saturating_sub(since)).unwrap_or(0);
+        if self.backlog() == 0 { Duration::ZERO } else { Duration::from_millis(millis) }
     }
 
     /// Returns how many records were given up.

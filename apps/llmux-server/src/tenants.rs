@@ -13,7 +13,7 @@ use http::request::Parts;
 use llmux_auth::limits::{Limiter, Scope, ScopeKind, Unloaded};
 use llmux_auth::store::{Change, KeySnapshot, Store, StoreError};
 use llmux_auth::tenants::{KeyHash, KeyRef, UnixMillis, UsageRecord};
-use llmux_auth::{Caller, Presented, Tenant};
+use llmux_auth::{Caller, Denied, Presented, Tenant};
 use llmux_types::Money;
 use quick_cache::sync::Cache;
 use tokio::runtime::Handle;
@@ -390,6 +390,16 @@ pub(crate) async fn caller(gateway: &Gateway, head: &Parts) -> Result<Caller, Ap
     let found = gateway.tenants.find(&presented, key).await?;
     let (host, origin) = (headers::host(&head.uri, map), headers::origin(map));
     Ok(gateway.gate.identify(&presented, found, host, origin, wall_clock())?)
+}
+
+/// Refuses web pages of others where the plane is open to this machine only. Nobody needs a key.
+pub(crate) fn no_web_page(gateway: &Gateway, head: &Parts) -> Result<(), Denied> {
+    let nothing = gateway.gate.look(None);
+    let (host, origin) = (headers::host(&head.uri, &head.headers), headers::origin(&head.headers));
+    match gateway.gate.identify(&nothing, None, host, origin, wall_clock()) {
+        Err(denied @ Denied::OriginNotAllowed) => Err(denied),
+        _ => Ok(()),
+    }
 }
 
 /// Finds out who is calling the management plane.

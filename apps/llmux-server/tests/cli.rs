@@ -48,7 +48,7 @@ fn check_accepts_the_promised_samples_and_lists_warnings() {
     assert_eq!(
         text(&output.stdout),
         "warning: provider anthropic is disabled: ANTHROPIC_API_KEY is not set\n\
-         warning: these keys have no effect in this version: cache.enabled, metrics.enabled, metrics.path\n\
+         warning: these keys have no effect in this version: cache.enabled\n\
          configuration ok\n"
     );
     assert_eq!(output.status.code(), Some(0));

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde::{Serialize, Serializer};
 
 use crate::call::Request;
-use crate::health::{CooldownReason, Fitness};
+use crate::health::{CooldownReason, Cooldowns, Fitness};
 use crate::router::Router;
 use crate::strategy::{Chooser, Measure};
 
@@ -168,6 +168,9 @@ pub struct Snapshot {
     pub cooldown: Option<CooldownReason>,
     /// For how much longer it cools down, in milliseconds.
     pub cooldown_left_ms: Option<u64>,
+    /// How many cooldowns have begun.
+    #[serde(skip)]
+    pub cooldowns: Cooldowns,
     /// Recent mean time to the first output of a stream, in milliseconds.
     pub first_output_ms: Option<f64>,
     /// Recent mean duration of a whole answer of usual length, in milliseconds.
@@ -325,6 +328,7 @@ impl Router {
             state: name,
             cooldown,
             cooldown_left_ms: left.map(whole_milliseconds),
+            cooldowns: *state.cooldowns,
             first_output_ms: state.speed.first_output.get().map(ms),
             latency_ms: state.speed.whole.at(usual).map(ms),
             success_rate: state.speed.success_rate(),

@@ -19,10 +19,45 @@ pub enum CooldownReason {
 }
 
 impl CooldownReason {
+    /// Returns the name used in logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Failures => "failures",
+            Self::RateLimited => "rate_limited",
+            Self::Credential => "credential",
+            Self::Manual => "manual",
+        }
+    }
+
     /// Tells whether calling nonetheless is better than calling nobody. A vendor that asked for silence, or an
     /// operator who did, is left alone.
     pub(crate) const fn may_be_overruled(self) -> bool {
         matches!(self, Self::Failures | Self::Credential)
+    }
+}
+
+/// How many cooldowns have begun, by their reasons.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cooldowns {
+    counts: [u64; 4],
+}
+
+impl Cooldowns {
+    const REASONS: [CooldownReason; 4] = [
+        CooldownReason::Failures,
+        CooldownReason::RateLimited,
+        CooldownReason::Credential,
+        CooldownReason::Manual,
+    ];
+
+    pub(crate) fn count(&mut self, reason: CooldownReason) {
+        let counts = Self::REASONS.iter().zip(&mut self.counts);
+        counts.filter(|(other, _)| **other == reason).for_each(|(_, count)| *count += 1);
+    }
+
+    /// Returns the names of all reasons with their counts.
+    pub fn by_reason(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Self::REASONS.iter().zip(self.counts).map(|(reason, count)| (reason.as_str(), count))
     }
 }
 

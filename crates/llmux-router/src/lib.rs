@@ -20,7 +20,7 @@ pub use config::{Builtin, Config, TagMatch, UnknownStrategy};
 pub use decision::{Considered, Decision, Excluded, Exclusion, NoRoute, Snapshot, Why};
 pub use deployment::{Deployment, Price};
 pub use fallback::{FallbackKind, FallbackLists, FallbackLoop, Fallbacks};
-pub use health::CooldownReason;
+pub use health::{CooldownReason, Cooldowns};
 pub use llmux_types::FailureClass;
 pub use retry::{Failure, Left, RetryPolicy, Step};
 pub use router::Router;

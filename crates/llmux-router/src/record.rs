@@ -144,7 +144,7 @@ impl Router {
         match cooldown.filter(|_| may_cool) {
             // It would end the silence: it may be overruled.
             Some((reason, _)) if reason.may_be_overruled() && state.is_silenced(now) => {}
-            Some((reason, period)) => state.health.cool(reason, end_of(period, now)),
+            Some((reason, period)) => state.cool(reason, period, now),
             None if pick.trial => state.health.end_trial(),
             None => {}
         }

@@ -5,7 +5,7 @@ use crate::choose::PICKS_PER_EXPLORATION;
 use crate::config::{Builtin, Config, TagMatch};
 use crate::decision::{Exclusion, NoRoute, Why};
 use crate::deployment::Deployment;
-use crate::health::{CooldownReason, Fitness, Health, Penalty};
+use crate::health::{CooldownReason, Cooldowns, Fitness, Health, Penalty};
 use crate::retry::Left;
 use crate::speed::{Mean, Speed};
 use crate::strategy::{Chooser, Strategy};
@@ -23,6 +23,7 @@ pub(crate) struct State {
     max_concurrent: Option<u32>,
     limits: Limits,
     pub(crate) health: Health,
+    pub(crate) cooldowns: Box<Cooldowns>,
     pub(crate) window: Window,
     pub(crate) speed: Box<Speed>,
     pub(crate) penalty: Penalty,
@@ -43,6 +44,7 @@ impl State {
             max_concurrent: None,
             limits: Limits::default(),
             health: Health::default(),
+            cooldowns: Box::default(),
             window: Window::new(),
             speed: Box::default(),
             penalty: Penalty::default(),
@@ -57,6 +59,14 @@ impl State {
     fn is_fresh(&self, demand: u64, now: Instant) -> bool {
         let is_well = matches!(self.health.fitness(now), Fitness::Well | Fitness::Trial);
         is_well && self.weight > 0 && !self.is_full() && self.fits(demand)
+    }
+
+    /// Begins a cooldown, or makes a running one longer.
+    pub(crate) fn cool(&mut self, reason: CooldownReason, period: Duration, now: Instant) {
+        if !matches!(self.health.fitness(now), Fitness::Cooling { .. }) {
+            self.cooldowns.count(reason);
+        }
+        self.health.cool(reason, end_of(period, now));
     }
 
     fn is_full(&self) -> bool {
@@ -506,7 +516,7 @@ impl Router {
         state.health.recover();
         state.window.forget_failures();
         if let Some(period) = period.filter(|period| !period.is_zero()) {
-            state.health.cool(CooldownReason::Manual, end_of(period, now));
+            state.cool(CooldownReason::Manual, period, now);
         }
     }
 

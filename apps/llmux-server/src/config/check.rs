@@ -15,8 +15,8 @@ use super::node::Origin;
 use super::units::Period;
 use super::walk::{Unset, Walk};
 use super::{
-    Auth, IncludeUsage, LogFormat, Logging, Problem, Server, Settings, Sources, Stream, Tls,
-    providers, routing, sorted,
+    Auth, IncludeUsage, LogFormat, Logging, Metrics, Problem, Server, Settings, Sources, Stream,
+    Tls, providers, routing, sorted,
 };
 
 /// The state of the checks: what was read, and what was found so far.
@@ -91,9 +91,7 @@ pub(super) fn check(
     let routing = routing::check(&mut check, &providers);
     let prices = check_prices(&mut check, &sources.working_dir);
     check.positive("stream.keep_alive", config.stream.keep_alive);
-    if !config.metrics.path.starts_with('/') {
-        check.problem("metrics.path", "must begin with `/`");
-    }
+    let metrics = check_metrics(&mut check);
     let changed = changed(config);
     refuse_unavailable(&mut check);
     warn_of_no_effect(&mut check, &changed);
@@ -122,6 +120,7 @@ pub(super) fn check(
                 file::LogFormat::Text => LogFormat::Text,
             },
         },
+        metrics,
         database,
         default_limits: database::default_limits(config),
         budget: database::budget(config),
@@ -243,6 +242,24 @@ fn check_auth(check: &mut Check<'_>, host: IpAddr) -> Auth {
     Auth { data_plane_needs_key, master_key }
 }
 
+fn check_metrics(check: &mut Check<'_>) -> Metrics {
+    let file::Metrics { enabled, path, require_auth, tenant_labels, .. } = &check.config.metrics;
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "/-_.~".contains(letter);
+    if !path.starts_with('/') {
+        check.problem("metrics.path", "must begin with `/`");
+    } else if !path.chars().all(is_plain) || path.len() == 1 {
+        check.problem("metrics.path", "may have letters, digits and - . _ ~ between its slashes");
+    } else if crate::routes::is_taken(path) {
+        check.problem("metrics.path", "is the path of another route");
+    }
+    Metrics {
+        enabled: *enabled,
+        path: path.clone(),
+        require_auth: *require_auth || *tenant_labels,
+        tenant_labels: *tenant_labels,
+    }
+}
+
 fn check_prices(check: &mut Check<'_>, working_dir: &Path) -> PriceTable {
     let name = &check.config.pricing_file;
     if name.is_empty() {
@@ -314,14 +331,14 @@ fn warn_of_no_effect(check: &mut Check<'_>, changed: &[String]) {
     let mut keys: Vec<String> = Vec::new();
     for path in changed {
         match path.split_once('.').unwrap_or((path, "")) {
-            ("cache" | "tracing", _) | ("logging", "content") | ("rate_limit", "fail_open") => {}
+            ("cache" | "tracing", _)
+            | ("logging", "content")
+            | ("metrics", "litellm_names")
+            | ("rate_limit", "fail_open") => {}
             _ => continue,
         }
         keys.push(path.clone());
     }
-    // Nothing serves metrics yet, so that even a written default promises too much.
-    let is_metric = |path: &&String| path.starts_with("metrics.");
-    keys.extend(check.origins.keys().filter(is_metric).cloned());
     if !keys.is_empty() {
         check
             .warnings

@@ -481,19 +481,19 @@ pub(super) struct Logging {
     pub(super) content: bool,
 }
 
-/// Prometheus metrics. No effect in this version.
+/// Prometheus metrics.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Metrics {
     /// Whether they are served.
     pub(super) enabled: bool,
-    /// Path of the route.
+    /// Path of the route. On `server.admin_port` if that is set, else on the main port.
     pub(super) path: String,
-    /// Whether reading them needs a key.
+    /// Whether reading them needs a key, any valid one.
     pub(super) require_auth: bool,
-    /// Label by team and key; implies `require_auth`.
+    /// Add families by key and team, for at most 1000 keys; implies `require_auth`.
     pub(super) tenant_labels: bool,
-    /// Also serve them under LiteLLM's names.
+    /// Also serve them under LiteLLM's names. No effect in this version.
     pub(super) litellm_names: bool,
 }
 

@@ -27,6 +27,7 @@ pub(crate) struct Settings {
     pub(crate) drop_params: bool,
     pub(crate) stream: Stream,
     pub(crate) logging: Logging,
+    pub(crate) metrics: Metrics,
     pub(crate) database: Database,
     /// Limits of keys that set none.
     pub(crate) default_limits: DefaultLimits,
@@ -197,6 +198,24 @@ pub(crate) struct Logging {
     /// A `tracing-subscriber` filter directive: `error`, `warn`, `info`, `debug`, `trace`.
     pub(crate) level: String,
     pub(crate) format: LogFormat,
+}
+
+/// Prometheus metrics.
+#[derive(Clone, Debug)]
+pub(crate) struct Metrics {
+    pub(crate) enabled: bool,
+    pub(crate) path: String,
+    /// Whether reading them needs a key. True if they show tenants.
+    pub(crate) require_auth: bool,
+    /// Whether keys and teams have series of their own.
+    pub(crate) tenant_labels: bool,
+}
+
+impl Metrics {
+    /// Tells whether they are served at this path.
+    pub(crate) fn is_at(&self, path: &str) -> bool {
+        self.enabled && self.path == path
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -157,11 +157,12 @@ impl Call<'_> {
         }
         let record = self.record(attempt, &prepared, UnixMillis(money.at_ms()), exchange);
         let expected = self.ask.expected_usage(0);
+        let account = gateway.metrics.account(&deployment.meter, self.admitted.caller());
         Ok((
             prepared,
             Charge::new(
                 (&gateway.spool, gateway.tenants.limiter()),
-                money,
+                (money, account),
                 prices,
                 endpoint,
                 expected,

@@ -53,6 +53,7 @@ pub(crate) async fn call(
     exchange: &mut Exchange,
 ) -> Result<(Response<Reply>, Option<Admitted>), ApiError> {
     let gateway = &worker.gateway;
+    exchange.labels.begin();
     let caller = tenants::caller(gateway, &head).await?;
     exchange.line.caller = Some(caller.clone());
     if gateway.is_draining() {
@@ -70,6 +71,7 @@ pub(crate) async fn call(
     let ask = Ask::look(endpoint, head.headers, path_model, body, exchange)?;
     let resolved = resolve(gateway, endpoint, &ask.model)
         .map_err(|error| not_allowed(&caller, &ask).unwrap_or(error))?;
+    exchange.labels.ask(&resolved.route.deployments[0].meter);
     let admitted = admit(gateway, &caller, &ask, &resolved, exchange).await?;
     let answered = Call::new(worker, &admitted, &ask, resolved).answer(exchange).await;
     match answered {
@@ -182,6 +184,8 @@ impl<'a> Call<'a> {
             attempt.begin(charge);
             self.admitted.note_sent();
             exchange.line.attempts += 1;
+            let (metrics, attempts) = (&self.worker.gateway.metrics, exchange.line.attempts);
+            metrics.began(&mut exchange.labels, &attempt.deployment.meter, attempts);
             exchange.line.deployment = Some(attempt.deployment.id.clone());
             exchange.line.provider = Some(attempt.deployment.provider.name.clone());
             exchange.line.decision = attempt.why();

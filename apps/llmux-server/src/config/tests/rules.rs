@@ -302,13 +302,13 @@ routing:
 fn keys_without_effect_are_named_in_one_warning() {
     let file = provider(
         "cache: {enabled: true, ttl: 2h, memory: {max_bytes: 1MiB}}
-metrics: {enabled: true}
+metrics: {litellm_names: true}
 tracing: {endpoint: \"localhost:1\"}
 logging: {content: true}
 ",
     );
-    let keys = "cache.enabled, cache.memory.max_bytes, cache.ttl, logging.content, tracing.endpoint, \
-                metrics.enabled";
+    let keys = "cache.enabled, cache.memory.max_bytes, cache.ttl, logging.content, \
+                metrics.litellm_names, tracing.endpoint";
     assert_eq!(
         settings(&file, &[]).warnings,
         [format!("these keys have no effect in this version: {keys}")]

@@ -1,0 +1,68 @@
+//! The page that Prometheus reads.
+
+use std::sync::atomic::Ordering;
+
+use llmux_types::Money;
+
+use super::families as family;
+use super::page::Page;
+use super::process;
+use crate::catalog::DeploymentState;
+use crate::gateway::Gateway;
+use crate::tenants::wall_clock;
+
+/// The content type of the page.
+pub(crate) const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Writes the page. Takes longer the more series there are: milliseconds for a thousand.
+pub(crate) fn page(gateway: &Gateway) -> String {
+    let metrics = &gateway.metrics;
+    let mut text = metrics.registry.handle().map(|handle| handle.render()).unwrap_or_default();
+    let mut page = Page::default();
+    page.family(&family::BUILD_INFO);
+    page.sample(&family::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1);
+    page.single(&family::IN_FLIGHT, gateway.in_flight());
+    metrics.registry.write_sums(&family::SPEND, &mut page);
+    metrics.registry.write_sums(&family::TENANT_SPEND, &mut page);
+    deployments(gateway, &mut page);
+
+    let limiter = gateway.tenants.limiter();
+    let (requests, nanos) = limiter.under_way();
+    page.single(&family::RESERVED_REQUESTS, requests);
+    page.single(&family::RESERVED_DOLLARS, Money::from_nanos(nanos));
+    page.single(&family::LIMIT_SCOPES, limiter.len());
+    page.single(&family::KEYS_CACHED, gateway.tenants.cached());
+    page.single(&family::KEY_READS, gateway.tenants.reads());
+
+    let is_up = metrics.is_database_up.load(Ordering::Relaxed);
+    page.single(&family::DATABASE_UP, u8::from(is_up));
+    let spool = &gateway.spool;
+    page.single(&family::SPOOL_BYTES, spool.backlog());
+    page.single(&family::SPOOL_LAG, spool.lag(wall_clock()).as_secs_f64());
+    page.single(&family::SPOOL_DROPPED, spool.dropped());
+    process::write(&mut page);
+    text.push_str(&page.into_text());
+    text
+}
+
+fn deployments(gateway: &Gateway, page: &mut Page) {
+    let states = gateway.catalog.deployments();
+    let mut gauge = |family, value: fn(&DeploymentState) -> u64| {
+        page.family(family);
+        for state in &states {
+            page.sample(family, &state.labels(), value(state));
+        }
+    };
+    gauge(&family::DEPLOYMENT_IN_FLIGHT, |state| state.snapshot.in_flight.into());
+    gauge(&family::DEPLOYMENT_COOLING, |state| state.cooldown_active.into());
+    gauge(&family::DEPLOYMENT_REQUESTS, |state| state.snapshot.requests);
+    gauge(&family::DEPLOYMENT_TOKENS, |state| state.snapshot.tokens);
+    page.family(&family::COOLDOWNS);
+    for state in &states {
+        let [deployment, model, provider] = state.labels();
+        for (reason, count) in state.snapshot.cooldowns.by_reason() {
+            let labels = [deployment, model, provider, reason];
+            page.sample(&family::COOLDOWNS, &labels, count);
+        }
+    }
+}
