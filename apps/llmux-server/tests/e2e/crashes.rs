@@ -178,7 +178,7 @@ async fn killed_under_load_no_answer_is_without_its_record_in_postgresql() {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Line {
+pub(crate) enum Line {
     Up,
     /// Connections end, new ones end at once.
     Cut,
@@ -187,7 +187,7 @@ enum Line {
 }
 
 /// A way to a database that a test can close.
-struct Relay {
+pub(crate) struct Relay {
     address: SocketAddr,
     line: watch::Sender<Line>,
 }
@@ -212,7 +212,7 @@ impl Relay {
         Self { address, line }
     }
 
-    fn set(&self, line: Line) {
+    pub(crate) fn set(&self, line: Line) {
         self.line.send_replace(line);
     }
 }
@@ -248,7 +248,7 @@ async fn forward(
 }
 
 /// PostgreSQL behind a relay: its books, read past the relay, and a configuration that goes through it.
-async fn relayed(vendor: &Vendor) -> (Books, Relay, Value) {
+pub(crate) async fn relayed(vendor: &Vendor) -> (Books, Relay, Value) {
     let books = Books::postgres().await;
     let Books::Postgres(url) = &books else { unreachable!("it is PostgreSQL") };
     let place = url.split('@').nth(1).unwrap().split('/').next().unwrap();

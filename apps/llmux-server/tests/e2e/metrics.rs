@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::auth::MASTER;
 use crate::client::{PATIENCE, Request, send};
 use crate::control::managed;
+use crate::crashes::{Line, relayed};
 use crate::harness::{ANSWER, Gateway, STOP, USAGE, ask, provider, role, serving, text};
 use crate::replay::{Gate, Reply, Step, Vendor, data};
 use crate::scrape::Scrape;
@@ -46,13 +47,6 @@ fn priced(name: &str) -> Value {
 }
 
 impl Gateway {
-    /// Makes a key and returns its secret.
-    async fn key(&self, fields: Value) -> String {
-        let made = self.administer("POST", "/key/generate", &fields.to_string()).await;
-        assert_eq!(made.status, 200, "{}", made.text());
-        made.json()["key"].as_str().unwrap().to_owned()
-    }
-
     /// Makes a chat request with a key; returns the status.
     async fn ask_with(&self, key: &str, model: &str) -> u16 {
         self.chat_with(model, &[("x-api-key", key)]).await.status
@@ -104,7 +98,7 @@ async fn each_declared_family_moves_and_is_as_the_documentation_says() {
 
     let first = gateway.scrape(&AS_MASTER).await;
     let budget = json!({"max_budget": 100, "budget_duration": "1d", "rpm_limit": 1000});
-    let key = gateway.key(budget).await;
+    let key = gateway.key(budget).await.secret;
     assert_eq!(gateway.ask_with(&key, "good").await, 200);
     assert_eq!(gateway.ask_with(&key, "bad").await, 200);
     assert_eq!(gateway.ask_with(&key, "without-a-price").await, 200);
@@ -266,20 +260,20 @@ async fn errors_and_refusals_are_counted_once_each_under_their_names() {
     providers.push(serving(&vendor, "limited", limited));
     let gateway = Gateway::start(managed(providers, json!({"retry_count": 0}))).await;
 
-    let rated = gateway.key(json!({"rpm_limit": 1})).await;
+    let rated = gateway.key(json!({"rpm_limit": 1})).await.secret;
     assert_eq!(
         (gateway.ask_with(&rated, "a").await, gateway.ask_with(&rated, "a").await),
         (200, 429)
     );
-    let poor = gateway.key(json!({"max_budget": 0})).await;
+    let poor = gateway.key(json!({"max_budget": 0})).await.secret;
     assert_eq!(gateway.ask_with(&poor, "a").await, 402);
-    let narrow = gateway.key(json!({"models": ["cut"], "tags": ["t"]})).await;
+    let narrow = gateway.key(json!({"models": ["cut"], "tags": ["t"]})).await.secret;
     assert_eq!(gateway.ask_with(&narrow, "a").await, 403);
     let tags = [("x-api-key", narrow.as_str()), ("x-llmux-tags", "other")];
     assert_eq!(gateway.chat_with("cut", &tags).await.status, 403);
-    let manager = gateway.key(json!({"key_type": "management"})).await;
+    let manager = gateway.key(json!({"key_type": "management"})).await.secret;
     assert_eq!(gateway.ask_with(&manager, "a").await, 403);
-    let blocked = gateway.key(json!({"blocked": true})).await;
+    let blocked = gateway.key(json!({"blocked": true})).await.secret;
     assert_eq!(gateway.ask_with(&blocked, "a").await, 401);
     assert_eq!(gateway.get("/spend/logs").await.status, 401);
     assert_eq!(gateway.chat_with("a", &[("origin", "http://evil.example")]).await.status, 403);
@@ -372,7 +366,7 @@ async fn reading_metrics_needs_a_key_only_where_that_is_wanted() {
             let response = closed.send("GET", "/metrics", headers, b"").await.whole().await;
             response.assert_error(401, "authentication_error", Some("invalid_api_key"));
         }
-        let key = closed.key(json!({})).await;
+        let key = closed.key(json!({})).await.secret;
         closed.scrape(&[("x-api-key", &key)]).await;
         closed.scrape(&AS_MASTER).await;
     }
@@ -438,4 +432,17 @@ async fn tenants_are_counted_by_their_ids() {
         };
         assert_eq!((tokens("input"), tokens("output")), (3.0, 2.0), "{labels:?}");
     }
+}
+
+#[tokio::test]
+async fn a_database_that_is_gone_is_shown_as_gone_until_it_is_back() {
+    let vendor = Vendor::start().await;
+    let (_books, relay, configuration) = relayed(&vendor).await;
+    let gateway = Gateway::start(configuration).await;
+    let shows = |up: f64| move |scrape: &Scrape| scrape.sum("llmux_database_up", &[]) == up;
+    gateway.scraped(&[], shows(1.0)).await;
+    relay.set(Line::Cut);
+    gateway.scraped(&[], shows(0.0)).await;
+    relay.set(Line::Up);
+    gateway.scraped(&[], shows(1.0)).await;
 }
