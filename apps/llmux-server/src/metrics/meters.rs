@@ -50,7 +50,7 @@ impl DeploymentMeter {
         let attempts =
             |outcome| registry.counter(&family::ATTEMPTS, &[deployment, provider, outcome, ""]);
         let tokens = |kind| registry.counter(&family::TOKENS, &[model, provider, kind]);
-        Self {
+        let meter = Self {
             registry: Arc::clone(registry),
             model: registry.intern(model),
             provider: registry.intern(provider),
@@ -69,7 +69,10 @@ impl DeploymentMeter {
             },
             spend: registry.sum(&family::SPEND, &[model, provider]),
             unpriced: registry.counter(&family::UNPRICED, &[model, provider]),
-        }
+        };
+        // Alerts look for its growth, which begins at 0.
+        meter.failure(FailureClass::Credential);
+        meter
     }
 
     /// Counts a call that has ended. `failure` is the kind of failure, if it was one.

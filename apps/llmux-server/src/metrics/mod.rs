@@ -153,6 +153,9 @@ impl Metrics {
 
     /// Counts a request that was refused.
     pub(crate) fn refused(&self, refusal: Refusal) {
+        if !self.registry.is_enabled() {
+            return;
+        }
         let make = || self.registry.counter(&family::REFUSALS, &[refusal.reason, refusal.scope]);
         made(&self.refusals, refusal, make).increment(1);
     }
@@ -176,6 +179,9 @@ impl Metrics {
 
     /// Counts a request that has ended.
     pub(crate) fn ended(&self, ended: &Ended<'_>) {
+        if !self.registry.is_enabled() {
+            return;
+        }
         let Ended { labels, status, outcome, .. } = *ended;
         let route = if ended.route.is_empty() { "unknown" } else { ended.route };
         let Labels { model, provider, .. } = labels;

@@ -82,6 +82,10 @@ impl Registry {
         Self { recorder, names: Mutex::new(names), sums: Mutex::default() }
     }
 
+    pub(super) const fn is_enabled(&self) -> bool {
+        self.recorder.is_some()
+    }
+
     /// Returns the number of a configured name.
     pub(super) fn intern(&self, text: &str) -> Name {
         let mut names = lock(&self.names);

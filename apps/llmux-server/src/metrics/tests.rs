@@ -99,6 +99,7 @@ fn attempts_are_counted_by_how_they_ended() {
     let mut wanted = vec![
         series("success", "", 1),
         series("cancelled", "", 1),
+        series("failure", "credential", 0),
         series("failure", "timeout", 2),
         series("failure", "content_policy", 1),
     ];
