@@ -8,7 +8,7 @@ use http::header::{
     ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
 };
 use http::{Response, StatusCode};
-use llmux_auth::limits::BudgetExceeded;
+use llmux_auth::limits::{BudgetExceeded, ScopeKind};
 use llmux_auth::store::StoreError;
 use llmux_auth::{Denied, Refused};
 use llmux_providers::openai::Rejection;
@@ -65,9 +65,9 @@ impl ApiError {
         }
     }
 
-    /// Says that the gateway itself refused the request. `scope` is whose limit it is.
-    fn refused(self, reason: &'static str, scope: &'static str) -> Self {
-        Self { refusal: Some(Refusal::new(reason, scope)), ..self }
+    /// Says that the gateway itself refused the request.
+    fn refused(self, refusal: Refusal) -> Self {
+        Self { refusal: Some(refusal), ..self }
     }
 
     fn param(mut self, param: impl Into<String>) -> Self {
@@ -107,7 +107,7 @@ impl ApiError {
     pub(crate) fn not_permitted() -> Self {
         let message = "The API key must not do this.";
         Self::new(StatusCode::FORBIDDEN, "permission_error", Some("not_permitted"), message)
-            .refused("role", "")
+            .refused(Refusal::Role)
     }
 
     /// A change was made that is not in the audit log.
@@ -187,7 +187,7 @@ impl ApiError {
         let message = "Usage cannot be recorded at the moment.";
         let status = StatusCode::SERVICE_UNAVAILABLE;
         Self::new(status, "service_unavailable_error", Some("spool_full"), message)
-            .refused("spool", "")
+            .refused(Refusal::Spool)
     }
 
     pub(crate) fn price_unknown(model: &str) -> Self {
@@ -195,7 +195,7 @@ impl ApiError {
         let status = StatusCode::FORBIDDEN;
         Self::new(status, "permission_error", Some("price_unknown"), message)
             .param("model")
-            .refused("price", "")
+            .refused(Refusal::Price)
     }
 
     pub(crate) fn max_tokens_required() -> Self {
@@ -254,12 +254,12 @@ impl From<Denied> for ApiError {
                 (StatusCode::FORBIDDEN, "permission_error", "origin_not_allowed")
             }
         };
-        let (reason, scope) = match denied {
-            Denied::OriginNotAllowed => ("origin", ""),
-            Denied::BlockedTeam => ("key", "team"),
-            _ => ("key", "key"),
+        let refusal = match denied {
+            Denied::OriginNotAllowed => Refusal::Origin,
+            Denied::BlockedTeam => Refusal::Key(ScopeKind::Team),
+            _ => Refusal::Key(ScopeKind::Key),
         };
-        Self::new(status, kind, Some(code), denied.to_string()).refused(reason, scope)
+        Self::new(status, kind, Some(code), denied.to_string()).refused(refusal)
     }
 }
 
@@ -274,10 +274,12 @@ impl From<Refused> for ApiError {
             Refused::Route(_) => {
                 let error = forbidden("model_not_allowed", "");
                 let object = ErrorObject { param: None, ..*error.error };
-                Self { error: Box::new(object), ..error }.refused("route", "key")
+                Self { error: Box::new(object), ..error }.refused(Refusal::Route)
             }
-            Refused::Model { .. } => forbidden("model_not_allowed", "model").refused("model", ""),
-            Refused::Tag { .. } => forbidden("tag_not_allowed", "tags").refused("tag", ""),
+            Refused::Model { .. } => {
+                forbidden("model_not_allowed", "model").refused(Refusal::Model)
+            }
+            Refused::Tag { .. } => forbidden("tag_not_allowed", "tags").refused(Refusal::Tag),
             Refused::Budget(exceeded) => exceeded.into(),
             Refused::Limit(exceeded) => {
                 let message = format!("{}.", capitalized(&exceeded.to_string()));
@@ -285,8 +287,8 @@ impl From<Refused> for ApiError {
                 let code = Some("rate_limit_exceeded");
                 let error = Self::new(status, "rate_limit_error", code, message);
                 let retry_after = exceeded.retry_after.or(error.retry_after);
-                let scope = exceeded.scope.kind.as_str();
-                let error = Self { retry_after, ..error }.refused("rate_limit", scope);
+                let scope = exceeded.scope.kind;
+                let error = Self { retry_after, ..error }.refused(Refusal::RateLimit(scope));
                 if exceeded.permanent { error.never_again() } else { error }
             }
             Refused::Unknown(_) => Self::spend_unknown(),
@@ -306,7 +308,7 @@ impl From<BudgetExceeded> for ApiError {
         let status = StatusCode::PAYMENT_REQUIRED;
         Self::new(status, "insufficient_quota", Some("budget_exceeded"), message)
             .never_again()
-            .refused("budget", exceeded.scope.kind.as_str())
+            .refused(Refusal::Budget(exceeded.scope.kind))
     }
 }
 
@@ -382,11 +384,11 @@ impl From<NoRoute> for ApiError {
             }
             NoRoute::Busy => {
                 limited("All deployments of the model have as many calls in flight as they may.")
-                    .refused("rate_limit", "deployment")
+                    .refused(Refusal::Deployments)
             }
             NoRoute::Limited { .. } => {
                 limited("The limits per minute of all deployments of the model are used up.")
-                    .refused("rate_limit", "deployment")
+                    .refused(Refusal::Deployments)
             }
             NoRoute::Cooling { reason: CooldownReason::RateLimited, .. } => {
                 limited("All providers of the model limit the rate of requests at the moment.")

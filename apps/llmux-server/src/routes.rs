@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -397,7 +396,7 @@ async fn dispatch(
         Action::Metrics => {
             exchange.unlogged();
             exchange.line.route = "metrics";
-            Ok((scrape(gateway, &head, exchange).await?, None))
+            Ok((metrics::answer(gateway, &head, exchange).await?, None))
         }
         Action::Manage(operation) => {
             let limit = MAX_MANAGEMENT_BODY;
@@ -446,25 +445,6 @@ async fn elsewhere(
     }
     exchange.line.route = "unknown";
     Err(ApiError::unknown_path(&head.method, raw))
-}
-
-/// Answers Prometheus.
-async fn scrape(
-    gateway: &Arc<Gateway>,
-    head: &Parts,
-    exchange: &mut Exchange,
-) -> Result<Response<Reply>, ApiError> {
-    if gateway.settings.metrics.require_auth {
-        manager(gateway, head, exchange).await?;
-    } else {
-        tenants::no_web_page(gateway, head)?;
-    }
-    let shared = Arc::clone(gateway);
-    let written = gateway.tenants.runtime().spawn_blocking(move || metrics::page(&shared)).await;
-    let text = written.map_err(|_| ApiError::internal())?;
-    let mut response = Response::new(Reply::Whole(text.into()));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(metrics::TEXT));
-    Ok(response)
 }
 
 /// Finds out who is calling, or refuses.

@@ -20,11 +20,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use llmux_auth::Caller;
+use llmux_auth::limits::ScopeKind;
 use metrics::Counter;
 
 pub(crate) use self::meters::{Account, DeploymentMeter};
 pub(crate) use self::registry::Name;
-pub(crate) use self::scrape::{TEXT, page};
+pub(crate) use self::scrape::answer;
 
 use self::families as family;
 use self::meters::{RequestMeter, TenantMeter};
@@ -41,15 +42,43 @@ const MOST_TENANTS: usize = 1000;
 
 /// Why the gateway itself refused a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Refusal {
-    reason: &'static str,
-    scope: &'static str,
+pub(crate) enum Refusal {
+    /// There is no key, or none that may be used; or its team may not.
+    Key(ScopeKind),
+    /// A web page of others on a plane that is open to this machine.
+    Origin,
+    /// The management plane, to somebody without the role.
+    Role,
+    /// A key of another type.
+    Route,
+    Model,
+    Tag,
+    Budget(ScopeKind),
+    RateLimit(ScopeKind),
+    /// All deployments are at their limits.
+    Deployments,
+    /// It is not known, and must be.
+    Price,
+    /// There is no place for records.
+    Spool,
 }
 
 impl Refusal {
-    /// `scope` says whose limit it is, and may be empty.
-    pub(crate) const fn new(reason: &'static str, scope: &'static str) -> Self {
-        Self { reason, scope }
+    /// Returns the labels: the reason, and whose limit it was, where that is known.
+    const fn labels(self) -> [&'static str; 2] {
+        match self {
+            Self::Key(scope) => ["key", scope.as_str()],
+            Self::Origin => ["origin", ""],
+            Self::Role => ["role", ""],
+            Self::Route => ["route", "key"],
+            Self::Model => ["model", ""],
+            Self::Tag => ["tag", ""],
+            Self::Budget(scope) => ["budget", scope.as_str()],
+            Self::RateLimit(scope) => ["rate_limit", scope.as_str()],
+            Self::Deployments => ["rate_limit", "deployment"],
+            Self::Price => ["price", ""],
+            Self::Spool => ["spool", ""],
+        }
     }
 }
 
@@ -104,10 +133,13 @@ struct RequestKey {
 /// Handles that are made when they are first needed.
 type Made<K, V> = RwLock<HashMap<K, V>>;
 
+/// The teams that a key was seen in: one, unless it is moved.
+type Teams = Vec<(Option<String>, Arc<TenantMeter>)>;
+
 /// The keys that have series of their own, by key and team.
 #[derive(Debug)]
 struct TenantMeters {
-    known: Made<String, Vec<(Option<String>, Arc<TenantMeter>)>>,
+    known: Made<String, Teams>,
     /// Of all keys for which there is no room.
     other: Arc<TenantMeter>,
 }
@@ -156,7 +188,7 @@ impl Metrics {
         if !self.registry.is_enabled() {
             return;
         }
-        let make = || self.registry.counter(&family::REFUSALS, &[refusal.reason, refusal.scope]);
+        let make = || self.registry.counter(&family::REFUSALS, &refusal.labels());
         made(&self.refusals, refusal, make).increment(1);
     }
 
@@ -232,7 +264,7 @@ impl Metrics {
 
     fn tenant_of(&self, key: &str, team: Option<&str>) -> Option<Arc<TenantMeter>> {
         let TenantMeters { known, other } = self.tenants.as_ref()?;
-        let find = |found: Option<&Vec<(Option<String>, Arc<TenantMeter>)>>| {
+        let find = |found: Option<&Teams>| {
             let mut teams = found?.iter();
             teams.find(|(other, _)| other.as_deref() == team).map(|(_, meter)| Arc::clone(meter))
         };

@@ -1,21 +1,48 @@
 //! The page that Prometheus reads.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use http::Response;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::request::Parts;
 use llmux_types::Money;
 
 use super::families as family;
 use super::page::Page;
 use super::process;
+use crate::body::Reply;
 use crate::catalog::DeploymentState;
+use crate::error::ApiError;
+use crate::exchange::Exchange;
 use crate::gateway::Gateway;
-use crate::tenants::wall_clock;
+use crate::tenants::{self, wall_clock};
 
 /// The content type of the page.
-pub(crate) const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Answers Prometheus.
+pub(crate) async fn answer(
+    gateway: &Arc<Gateway>,
+    head: &Parts,
+    exchange: &mut Exchange,
+) -> Result<Response<Reply>, ApiError> {
+    if gateway.settings.metrics.require_auth {
+        exchange.line.caller = Some(tenants::manager(gateway, head).await?);
+    } else {
+        tenants::no_web_page(gateway, head)?;
+    }
+    let shared = Arc::clone(gateway);
+    // Requests do not wait for it.
+    let written = gateway.tenants.runtime().spawn_blocking(move || page(&shared)).await;
+    let text = written.map_err(|_| ApiError::internal())?;
+    let mut response = Response::new(Reply::Whole(text.into()));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(TEXT));
+    Ok(response)
+}
 
 /// Writes the page. Takes longer the more series there are: milliseconds for a thousand.
-pub(crate) fn page(gateway: &Gateway) -> String {
+fn page(gateway: &Gateway) -> String {
     let metrics = &gateway.metrics;
     let mut text = metrics.registry.handle().map(|handle| handle.render()).unwrap_or_default();
     let mut page = Page::default();

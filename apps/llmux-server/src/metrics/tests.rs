@@ -169,47 +169,50 @@ fn nothing_is_kept_where_nothing_is_served() {
     labels.ask(&meter);
     metrics.began(&mut labels, &meter, 1);
     metrics.ended(&ended(labels, 200, Outcome::Ok));
-    metrics.refused(Refusal::new("key", "key"));
+    metrics.refused(Refusal::Origin);
     assert!(metrics.registry.handle().is_none());
 }
 
-/// Not a test but a measurement: `cargo test --profile dist -p llmux-server cost_of_a_request -- --ignored --nocapture`.
+/// With `LLMUX_MEASURE=1` it also says what a request costs: in the profile `dist`, with `--nocapture`.
 #[test]
-#[ignore = "it measures"]
-fn cost_of_a_request() {
+fn requests_of_all_threads_are_counted() {
     use std::io::Write as _;
     use std::time::Instant;
 
-    const REQUESTS: u32 = 1_000_000;
-    for enabled in [true, false] {
+    let measures = std::env::var_os("LLMUX_MEASURE").is_some();
+    let requests = if measures { 1_000_000 } else { 1_000 };
+    for (enabled, threads) in [(true, 1), (true, 2), (false, 1), (false, 2)] {
         let metrics = Metrics::new(&config::Metrics { enabled, ..settings(false) });
         let meter = metrics.deployment("p/m", "m", "p");
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        for threads in [1, threads] {
-            let start = Instant::now();
-            std::thread::scope(|scope| {
-                for _ in 0..threads {
-                    scope.spawn(|| {
-                        for _ in 0..REQUESTS {
-                            let mut labels = Labels::default();
-                            labels.begin();
-                            labels.ask(&meter);
-                            metrics.began(&mut labels, &meter, 1);
-                            meter.ended(UsageStatus::Success, None, Duration::from_millis(20));
-                            let overhead = Some(Duration::from_micros(50));
-                            let first_output = Some(Duration::from_millis(5));
-                            let ended = ended(labels, 200, Outcome::Ok);
-                            metrics.ended(&Ended { overhead, first_output, ..ended });
-                        }
-                    });
-                }
-            });
-            let each = start.elapsed() / REQUESTS;
+        let start = Instant::now();
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    for _ in 0..requests {
+                        let mut labels = Labels::default();
+                        labels.begin();
+                        labels.ask(&meter);
+                        metrics.began(&mut labels, &meter, 1);
+                        meter.ended(UsageStatus::Success, None, Duration::from_millis(20));
+                        let overhead = Some(Duration::from_micros(50));
+                        let first_output = Some(Duration::from_millis(5));
+                        let ended = ended(labels, 200, Outcome::Ok);
+                        metrics.ended(&Ended { overhead, first_output, ..ended });
+                    }
+                });
+            }
+        });
+        if measures {
+            let each = start.elapsed() / requests;
             let mut out = std::io::stdout();
-            writeln!(out, "enabled: {enabled}, {threads} threads: {each:?} a request")
-                .expect("stdout");
-            if let Some(handle) = metrics.registry.handle() {
-                handle.run_upkeep();
+            writeln!(out, "enabled: {enabled}, threads: {threads}: {each:?} a request").unwrap();
+        }
+        if enabled {
+            let counted = threads * requests;
+            for family in ["llmux_requests_total", "llmux_overhead_seconds_count"] {
+                let lines = lines(&metrics, family);
+                assert_eq!(lines.len(), 1, "{lines:?}");
+                assert!(lines[0].ends_with(&format!(" {counted}")), "{lines:?}");
             }
         }
     }
