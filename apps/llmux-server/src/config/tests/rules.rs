@@ -106,6 +106,12 @@ const ONE_PROBLEM: &[(&str, &str)] = &[
         "server.trusted_proxies[1] (line 4): expected an IP address or a CIDR such as 10.0.0.0/8",
     ),
     ("metrics: {path: metrics}\n", "metrics.path (line 1): must begin with `/`"),
+    (
+        "metrics: {path: \"/a b\"}\n",
+        "metrics.path (line 1): may have letters, digits and - . _ ~ between its slashes",
+    ),
+    ("metrics: {path: /v1/models}\n", "metrics.path (line 1): is the path of another route"),
+    ("metrics: {path: /key/metrics}\n", "metrics.path (line 1): is the path of another route"),
     // Keys and variables.
     (
         "auth:\n  master_key:\n",
