@@ -390,7 +390,7 @@ async fn keys_in_use_are_not_read_from_the_database() {
     }
 }
 
-const REQUESTS: usize = 2000;
+const REQUESTS: usize = 10_000;
 
 /// Sends one request of the mixed load.
 async fn one_of_many(address: std::net::SocketAddr, key: &Key, number: usize) {
