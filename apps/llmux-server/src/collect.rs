@@ -9,7 +9,6 @@ use tokio::time::Instant;
 
 use crate::error::ApiError;
 use crate::exchange::Exchange;
-use crate::gateway::Gateway;
 
 /// Why there is no whole body.
 pub(crate) enum CollectError {
@@ -71,7 +70,6 @@ pub(crate) fn discard(mut body: Incoming) {
 
 /// Reads the body of a client's request.
 pub(crate) async fn read_body(
-    gateway: &Gateway,
     headers: &HeaderMap,
     body: &mut Incoming,
     limit: usize,
@@ -85,7 +83,7 @@ pub(crate) async fn read_body(
     let bytes = if body.is_end_stream() {
         Bytes::new()
     } else {
-        let time = gateway.settings.server.read_timeout;
+        let time = exchange.snapshot.settings.server.read_timeout;
         let read = tokio::time::timeout(time, collect(body, limit)).await;
         read.map_err(|_| ApiError::body_too_slow())?.map_err(|error| match error {
             CollectError::TooLarge => ApiError::body_too_large(limit),

@@ -1,5 +1,6 @@
 //! The management plane's routes about deployments.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use crate::body::Reply;
 use crate::catalog::{Deployment, DeploymentState};
 use crate::error::ApiError;
 use crate::exchange::Exchange;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Snapshot};
 use crate::manage::{Call, Entry};
 use crate::proxy::{next_model, resolve};
 use crate::routes::{endpoint_of, json_response};
@@ -23,14 +24,14 @@ use crate::routes::{endpoint_of, json_response};
 /// `POST /route/explain`: which deployment a request would go to, and why. The body is the request itself; of its
 /// content only the size matters, so that it may be missing. The query `endpoint` names the route; without it, chat.
 pub(crate) fn explain(
-    gateway: &Gateway,
     head: http::request::Parts,
     body: Bytes,
     exchange: &mut Exchange,
 ) -> Result<Response<Reply>, ApiError> {
     let endpoint = asked_endpoint(head.uri.query())?;
+    let snapshot = Arc::clone(&exchange.snapshot);
     let ask = Ask::dry(endpoint, head.headers, body, exchange)?;
-    let resolved = resolve(gateway, endpoint, &ask.model)?;
+    let resolved = resolve(&snapshot, endpoint, &ask.model)?;
     let facts = ask.facts();
     let decision = resolved.explain(&facts);
 
@@ -44,7 +45,7 @@ pub(crate) fn explain(
         let deployment = &resolved.route.deployments[other.index];
         excluded.push(described(json!(other), deployment, &resolved.asked));
     }
-    let fallbacks = |kind| fallbacks(gateway, endpoint, kind, &ask.model, &resolved);
+    let fallbacks = |kind| fallbacks(&snapshot, endpoint, kind, &ask.model, &resolved);
     let answer = json!({
         "model": ask.model,
         "route": resolved.route.name,
@@ -82,7 +83,7 @@ fn asked_endpoint(query: Option<&str>) -> Result<Endpoint, ApiError> {
 
 /// Returns the models that a request would go on with, in their order.
 fn fallbacks(
-    gateway: &Gateway,
+    snapshot: &Snapshot,
     endpoint: Endpoint,
     kind: FallbackKind,
     asked: &str,
@@ -91,7 +92,7 @@ fn fallbacks(
     let mut visited = vec![asked.to_owned()];
     visited.extend(resolved.names().map(str::to_owned));
     let mut found = Vec::new();
-    while let Some(next) = next_model(gateway, endpoint, kind, &visited) {
+    while let Some(next) = next_model(snapshot, endpoint, kind, &visited) {
         visited.extend(next.names().map(str::to_owned));
         found.push(next.name);
     }
@@ -100,7 +101,7 @@ fn fallbacks(
 
 /// `GET /control/deployments`: the state of all deployments.
 pub(crate) fn deployments(gateway: &Gateway) -> Response<Reply> {
-    json_response(StatusCode::OK, &json!({ "data": gateway.catalog.deployments() }))
+    json_response(StatusCode::OK, &json!({ "data": gateway.current().catalog.deployments() }))
 }
 
 /// `GET /control/state`: what is under way and what waits.
@@ -150,7 +151,8 @@ pub(crate) async fn set_cooldown(
         let message = "`cooldown_seconds` must be between 0, which ends a cooldown, and a year.";
         return Err(ApiError::invalid("cooldown_seconds", message));
     };
-    let set = gateway.catalog.set_cooldown(id, Some(period).filter(|period| !period.is_zero()));
+    let set =
+        gateway.current().catalog.set_cooldown(id, Some(period).filter(|period| !period.is_zero()));
     let state = set.ok_or_else(|| ApiError::deployment_not_found(id))?;
     tracing::info!(deployment = id, seconds = period.as_secs_f64(), "cooldown set by hand");
     let answer = cooldown(&state);

@@ -13,7 +13,7 @@ use serde::{Serialize, Serializer};
 
 use crate::charge::Charged;
 use crate::config::LogFormat;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Snapshot};
 use crate::metrics::{Ended, Labels};
 use crate::timed_io::BusyGuard;
 
@@ -115,6 +115,8 @@ fn as_display<S: Serializer>(why: &Option<Why>, serializer: S) -> Result<S::Ok, 
 /// See the module.
 pub(crate) struct Exchange {
     gateway: Arc<Gateway>,
+    /// The configuration that the request came in with.
+    pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) line: AccessLine,
     pub(crate) labels: Labels,
     pub(crate) started: Instant,
@@ -131,6 +133,7 @@ pub(crate) struct Exchange {
 impl Exchange {
     pub(crate) fn open(
         gateway: &Arc<Gateway>,
+        snapshot: Arc<Snapshot>,
         busy: BusyGuard,
         request_id: HeaderValue,
         client_ip: std::net::IpAddr,
@@ -169,6 +172,7 @@ impl Exchange {
         };
         Box::new(Self {
             gateway: Arc::clone(gateway),
+            snapshot,
             line,
             labels: Labels::default(),
             started: Instant::now(),

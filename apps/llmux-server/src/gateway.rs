@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use arc_swap::ArcSwap;
 use llmux_auth::Gate;
 use llmux_auth::tenants::UnixMillis;
 
@@ -15,10 +16,16 @@ use crate::spool::Spool;
 use crate::tenants::Tenants;
 use crate::upstream::Upstream;
 
-/// The gateway's state: settings, models, who may call.
-pub(crate) struct Gateway {
+/// What the configuration says, and the models that came of it. It never changes: a reload makes another.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
     pub(crate) settings: Settings,
     pub(crate) catalog: Catalog,
+}
+
+/// The gateway's state: configuration, who may call, what is counted.
+pub(crate) struct Gateway {
+    current: ArcSwap<Snapshot>,
     pub(crate) gate: Gate,
     pub(crate) tenants: Tenants,
     pub(crate) spool: Arc<Spool>,
@@ -33,8 +40,7 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     pub(crate) fn new(
-        settings: Settings,
-        catalog: Catalog,
+        snapshot: Snapshot,
         gate: Gate,
         tenants: Tenants,
         spool: Arc<Spool>,
@@ -43,8 +49,7 @@ impl Gateway {
     ) -> Arc<Self> {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         Arc::new(Self {
-            settings,
-            catalog,
+            current: ArcSwap::from_pointee(snapshot),
             gate,
             tenants,
             spool,
@@ -55,6 +60,12 @@ impl Gateway {
             draining: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
         })
+    }
+
+    /// Returns the configuration of this moment. What belongs together is read from one snapshot: a request keeps the
+    /// one that it came in with.
+    pub(crate) fn current(&self) -> Arc<Snapshot> {
+        self.current.load_full()
     }
 
     /// Makes the id of a usage record.

@@ -22,7 +22,7 @@ use crate::catalog::Listed;
 use crate::collect::{discard, read_body};
 use crate::error::ApiError;
 use crate::exchange::{Exchange, Outcome, milliseconds};
-use crate::gateway::{Gateway, Worker};
+use crate::gateway::{Gateway, Snapshot, Worker};
 use crate::manage::{self, Operation};
 use crate::timed_io::Busy;
 use crate::{control, headers, metrics, proxy, tenants};
@@ -244,11 +244,12 @@ pub(crate) struct Connection {
 pub(crate) async fn handle(connection: Connection, request: Request<Incoming>) -> Response<Body> {
     let gateway = &connection.worker.gateway;
     let request_id = headers::request_id(request.headers());
-    let trusted = &gateway.settings.server.trusted_proxies;
+    let snapshot = gateway.current();
+    let trusted = &snapshot.settings.server.trusted_proxies;
     let client_ip = headers::client_ip(connection.peer, request.headers(), trusted);
     let busy = connection.busy.enter();
     let mut exchange =
-        Exchange::open(gateway, busy, request_id.clone(), client_ip, request.method());
+        Exchange::open(gateway, snapshot, busy, request_id.clone(), client_ip, request.method());
 
     let (head, mut body) = request.into_parts();
     let is_head = head.method == Method::HEAD;
@@ -330,11 +331,11 @@ async fn dispatch(
 ) -> Result<Answered, ApiError> {
     let worker = &connection.worker;
     let gateway = &worker.gateway;
-    let admin_port = gateway.settings.server.admin_port;
+    let admin_port = exchange.snapshot.settings.server.admin_port;
     let metrics = read(METRICS, Role::Public, Action::Metrics);
     let mut found: Vec<&Route> = ROUTES.iter().filter(|route| path.is(route)).collect();
     let serves_metrics = connection.port == Port::Admin || admin_port == 0;
-    if serves_metrics && gateway.settings.metrics.is_at(head.uri.path()) {
+    if serves_metrics && exchange.snapshot.settings.metrics.is_at(head.uri.path()) {
         found = vec![&metrics];
     }
     let here = |route: &&Route| match route.role {
@@ -368,11 +369,11 @@ async fn dispatch(
         }
         Action::Models => {
             let caller = identify(gateway, &head, exchange).await?;
-            Ok((models(gateway, &caller)?, None))
+            Ok((models(gateway, &exchange.snapshot, &caller)?, None))
         }
         Action::Model => {
             let caller = identify(gateway, &head, exchange).await?;
-            Ok((model(gateway, &path, &caller)?, None))
+            Ok((model(gateway, &exchange.snapshot, &path, &caller)?, None))
         }
         Action::Live => {
             exchange.unlogged();
@@ -400,7 +401,7 @@ async fn dispatch(
         }
         Action::Manage(operation) => {
             let limit = MAX_MANAGEMENT_BODY;
-            let body = read_body(gateway, &head.headers, body, limit, exchange).await?;
+            let body = read_body(&head.headers, body, limit, exchange).await?;
             let query = head.uri.query();
             Ok((manage::call(gateway, operation, &caller, query, body, exchange).await?, None))
         }
@@ -414,13 +415,13 @@ async fn dispatch(
         }
         Action::Explain => {
             check(&caller, Deed::Read)?;
-            let limit = gateway.settings.server.max_body_bytes;
-            let body = read_body(gateway, &head.headers, body, limit, exchange).await?;
-            Ok((control::explain(gateway, head, body, exchange)?, None))
+            let limit = exchange.snapshot.settings.server.max_body_bytes;
+            let body = read_body(&head.headers, body, limit, exchange).await?;
+            Ok((control::explain(head, body, exchange)?, None))
         }
         Action::SetCooldown => {
             let limit = MAX_MANAGEMENT_BODY;
-            let body = read_body(gateway, &head.headers, body, limit, exchange).await?;
+            let body = read_body(&head.headers, body, limit, exchange).await?;
             check(&caller, Deed::Change)?;
             let call = manage::Call::new(gateway, &caller, exchange);
             Ok((control::set_cooldown(gateway, &call, &body).await?, None))
@@ -436,7 +437,8 @@ async fn elsewhere(
 ) -> Result<Answered, ApiError> {
     let gateway = &connection.worker.gateway;
     let raw = head.uri.path();
-    let management_here = connection.port == Port::Admin || gateway.settings.server.admin_port == 0;
+    let management_here =
+        connection.port == Port::Admin || exchange.snapshot.settings.server.admin_port == 0;
     if management_here && MANAGEMENT.iter().any(|prefix| raw.starts_with(prefix)) {
         exchange.line.route = "management";
         let caller = manager(gateway, head, exchange).await?;
@@ -500,7 +502,11 @@ struct ModelObject<'a> {
     owned_by: &'a str,
 }
 
-fn models(gateway: &Gateway, caller: &Caller) -> Result<Response<Reply>, ApiError> {
+fn models(
+    gateway: &Gateway,
+    snapshot: &Snapshot,
+    caller: &Caller,
+) -> Result<Response<Reply>, ApiError> {
     #[derive(Serialize)]
     struct List<'a> {
         object: &'static str,
@@ -510,7 +516,7 @@ fn models(gateway: &Gateway, caller: &Caller) -> Result<Response<Reply>, ApiErro
     tenant.map_or(Ok(()), |tenant| tenant.check_list())?;
     let usable =
         |listed: &&Listed| tenant.is_none_or(|tenant| tenant.may_use(&listed.id, &listed.id));
-    let objects = gateway.catalog.listed().iter().filter(usable).map(|listed| ModelObject {
+    let objects = snapshot.catalog.listed().iter().filter(usable).map(|listed| ModelObject {
         id: &listed.id,
         object: "model",
         created: gateway.started,
@@ -519,13 +525,18 @@ fn models(gateway: &Gateway, caller: &Caller) -> Result<Response<Reply>, ApiErro
     Ok(json_response(StatusCode::OK, &List { object: "list", data: objects.collect() }))
 }
 
-fn model(gateway: &Gateway, path: &Path, caller: &Caller) -> Result<Response<Reply>, ApiError> {
+fn model(
+    gateway: &Gateway,
+    snapshot: &Snapshot,
+    path: &Path,
+    caller: &Caller,
+) -> Result<Response<Reply>, ApiError> {
     let id = path.tail.strip_prefix("/models/").unwrap_or_default();
     let tenant = caller.tenant();
     tenant.map_or(Ok(()), |tenant| tenant.check_list())?;
     let usable = |found: &Resolved| tenant.is_none_or(|it| it.may_use(&found.route.name, id));
     // Whoever may not use a model does not learn whether it exists.
-    let resolved = gateway.catalog.resolve(id).filter(usable);
+    let resolved = snapshot.catalog.resolve(id).filter(usable);
     let resolved = resolved.ok_or_else(|| ApiError::model_not_found(id))?;
     let owner = (0..resolved.route.deployments.len())
         .find(|index| !resolved.excluded.contains(index))

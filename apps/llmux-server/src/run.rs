@@ -19,7 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::catalog::Catalog;
 use crate::config::{Database, Settings, Tls};
 use crate::error::chain;
-use crate::gateway::{Gateway, Worker};
+use crate::gateway::{Gateway, Snapshot, Worker};
 use crate::log::Log;
 use crate::metrics::{self, Metrics};
 use crate::recorder::{RecordError, Recorder, housekeeping};
@@ -145,7 +145,8 @@ pub(crate) fn run(
     }
 
     let grace = settings.server.shutdown_grace;
-    let gateway = Gateway::new(settings, catalog, gate, tenants, spool, log.clone(), metrics);
+    let gateway =
+        Gateway::new(Snapshot { settings, catalog }, gate, tenants, spool, log.clone(), metrics);
     control.spawn(metrics::upkeep(Arc::clone(&gateway)));
     let (phase, told) = watch::channel(Phase::Running);
     let connections = Busy::default();
@@ -167,12 +168,13 @@ pub(crate) fn run(
         workers.push(spawn_worker(number, worker.upstream.clone(), servers.collect())?);
     }
     drop(told);
+    let snapshot = gateway.current();
     tracing::info!(
         address = %addresses.main,
-        https = gateway.settings.server.tls.is_some(),
+        https = snapshot.settings.server.tls.is_some(),
         admin = addresses.admin.map(tracing::field::display),
-        models = gateway.catalog.listed().len(),
-        providers = gateway.settings.providers.len(),
+        models = snapshot.catalog.listed().len(),
+        providers = snapshot.settings.providers.len(),
         "listening"
     );
     // On a thread of its own: it may use the gateway, whose database is talked to from here.

@@ -100,7 +100,7 @@ impl Server {
         if stream.set_nodelay(true).is_err() {
             return;
         }
-        let read = self.worker.gateway.settings.server.read_timeout;
+        let read = self.worker.gateway.current().settings.server.read_timeout;
         let Some(acceptor) = &self.tls else {
             let mut phase = self.phase.clone();
             let running = *phase.borrow() == Phase::Running;
@@ -129,11 +129,12 @@ impl Server {
     }
 
     fn idle(&self) -> Duration {
-        self.worker.gateway.settings.server.idle_timeout
+        self.worker.gateway.current().settings.server.idle_timeout
     }
 
     fn timeouts(&self) -> IoTimeouts {
-        let server = &self.worker.gateway.settings.server;
+        let snapshot = self.worker.gateway.current();
+        let server = &snapshot.settings.server;
         IoTimeouts {
             read: server.read_timeout,
             idle: server.idle_timeout,

@@ -27,7 +27,7 @@ pub(crate) async fn answer(
     head: &Parts,
     exchange: &mut Exchange,
 ) -> Result<Response<Reply>, ApiError> {
-    if gateway.settings.metrics.require_auth {
+    if exchange.snapshot.settings.metrics.require_auth {
         exchange.line.caller = Some(tenants::manager(gateway, head).await?);
     } else {
         tenants::no_web_page(gateway, head)?;
@@ -73,7 +73,7 @@ fn page(gateway: &Gateway) -> String {
 }
 
 fn deployments(gateway: &Gateway, page: &mut Page) {
-    let states = gateway.catalog.deployments();
+    let states = gateway.current().catalog.deployments();
     let mut gauge = |family, value: fn(&DeploymentState) -> u64| {
         page.family(family);
         for state in &states {

@@ -1,5 +1,7 @@
 //! What a request and its attempts need before an upstream sees them: permission, a place in all limits, money.
 
+use std::sync::Arc;
+
 use llmux_auth::limits::MoneyRefused;
 use llmux_auth::tenants::{UnixMillis, UsageRecord, UsageStatus};
 use llmux_auth::{self as auth, Admitted, Caller, Refused};
@@ -46,10 +48,10 @@ pub(super) async fn admit(
     let expected = (0..deployments.len()).filter(usable).map(|index| {
         let deployment = &deployments[index];
         let model = deployment.upstream_model(&resolved.asked);
-        expected_output(&gateway.settings.budget, &facts, deployment, model)
+        expected_output(&exchange.snapshot.settings.budget, &facts, deployment, model)
     });
-    if gateway.settings.budget.block_unpriced {
-        let prices = &gateway.settings.prices;
+    if exchange.snapshot.settings.budget.block_unpriced {
+        let prices = &exchange.snapshot.settings.prices;
         let is_priced = |index: usize| {
             let deployment: &Deployment = &deployments[index];
             let prices = deployment.prices(prices, deployment.upstream_model(&resolved.asked));
@@ -70,7 +72,8 @@ pub(super) async fn admit(
         tags: facts.tags,
         tokens: facts.input_tokens.saturating_add(output),
     };
-    let (limiter, defaults) = (gateway.tenants.limiter(), &gateway.settings.default_limits);
+    let snapshot = Arc::clone(&exchange.snapshot);
+    let (limiter, defaults) = (gateway.tenants.limiter(), &snapshot.settings.default_limits);
     let now = std::time::Instant::now();
     let ask_gate =
         || gateway.gate.admit(caller, limiter, defaults, &request, now, tenants::wall_clock());
@@ -124,7 +127,7 @@ impl Call<'_> {
         exchange: &mut Exchange,
     ) -> Result<(Prepared, Charge), ApiError> {
         let gateway = &self.worker.gateway;
-        let (deployment, settings) = (&*attempt.deployment, &gateway.settings);
+        let (deployment, settings) = (&*attempt.deployment, &self.snapshot.settings);
         let prices = deployment.prices(&settings.prices, &prepared.model);
         let (endpoint, facts) = (self.ask.endpoint, &self.facts);
         let output = match expected_output(&settings.budget, facts, deployment, &prepared.model) {

@@ -32,7 +32,7 @@ use crate::collect::{CollectError, collect, read_body};
 use crate::config::IncludeUsage;
 use crate::error::{ApiError, Failed};
 use crate::exchange::Exchange;
-use crate::gateway::{Gateway, Worker};
+use crate::gateway::{Snapshot, Worker};
 use crate::headers;
 use crate::tenants;
 use crate::upstream::UpstreamBody;
@@ -63,17 +63,18 @@ pub(crate) async fn call(
         return Err(ApiError::spool_full());
     }
 
-    let limit = gateway.settings.server.max_body_bytes;
-    let body = read_body(gateway, &head.headers, body, limit, exchange).await?;
+    let snapshot = Arc::clone(&exchange.snapshot);
+    let limit = snapshot.settings.server.max_body_bytes;
+    let body = read_body(&head.headers, body, limit, exchange).await?;
     // A body may take its time, and the key may be blocked meanwhile.
     let caller =
         if exchange.waited > PROMPT { tenants::caller(gateway, &head).await? } else { caller };
     let ask = Ask::look(endpoint, head.headers, path_model, body, exchange)?;
-    let resolved = resolve(gateway, endpoint, &ask.model)
+    let resolved = resolve(&snapshot, endpoint, &ask.model)
         .map_err(|error| not_allowed(&caller, &ask).unwrap_or(error))?;
     exchange.labels.ask(&resolved.route.deployments[0].meter);
     let admitted = admit(gateway, &caller, &ask, &resolved, exchange).await?;
-    let answered = Call::new(worker, &admitted, &ask, resolved).answer(exchange).await;
+    let answered = Call::new(worker, &snapshot, &admitted, &ask, resolved).answer(exchange).await;
     match answered {
         Ok(response) => Ok((response, Some(admitted))),
         Err(error) => {
@@ -85,11 +86,11 @@ pub(crate) async fn call(
 
 /// Finds the deployments of `model` that may answer.
 pub(crate) fn resolve(
-    gateway: &Gateway,
+    snapshot: &Snapshot,
     endpoint: Endpoint,
     model: &str,
 ) -> Result<Resolved, ApiError> {
-    let found = gateway.catalog.resolve(model);
+    let found = snapshot.catalog.resolve(model);
     let mut resolved = found.ok_or_else(|| ApiError::model_not_found(model))?;
     let deployments = &resolved.route.deployments;
     let unable =
@@ -106,12 +107,12 @@ pub(crate) fn resolve(
 
 /// Finds the model that follows after `visited`, the model asked for first, and has deployments for the endpoint.
 pub(crate) fn next_model(
-    gateway: &Gateway,
+    snapshot: &Snapshot,
     endpoint: Endpoint,
     kind: FallbackKind,
     visited: &[String],
 ) -> Option<Resolved> {
-    let routing = &gateway.settings.routing;
+    let routing = &snapshot.settings.routing;
     if !routing.retry.fallback {
         return None;
     }
@@ -119,7 +120,7 @@ pub(crate) fn next_model(
     loop {
         let name = routing.fallbacks.next(kind, &visited)?;
         visited.push(name);
-        if let Ok(resolved) = resolve(gateway, endpoint, name) {
+        if let Ok(resolved) = resolve(snapshot, endpoint, name) {
             return Some(resolved);
         }
     }
@@ -128,6 +129,8 @@ pub(crate) fn next_model(
 /// One request on its way to an answer.
 struct Call<'a> {
     worker: &'a Worker,
+    /// The configuration that the request came in with.
+    snapshot: &'a Snapshot,
     admitted: &'a Admitted,
     ask: &'a Ask,
     facts: Facts<'a>,
@@ -140,9 +143,15 @@ struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    fn new(worker: &'a Worker, admitted: &'a Admitted, ask: &'a Ask, resolved: Resolved) -> Self {
+    fn new(
+        worker: &'a Worker,
+        snapshot: &'a Snapshot,
+        admitted: &'a Admitted,
+        ask: &'a Ask,
+        resolved: Resolved,
+    ) -> Self {
         let (tried, visited) = (Vec::new(), Vec::new());
-        Self { worker, admitted, ask, facts: ask.facts(), resolved, tried, visited }
+        Self { worker, snapshot, admitted, ask, facts: ask.facts(), resolved, tried, visited }
     }
 
     /// Tries deployments until one answers or the retry policy gives up.
@@ -190,7 +199,7 @@ impl<'a> Call<'a> {
             exchange.line.provider = Some(attempt.deployment.provider.name.clone());
             exchange.line.decision = attempt.why();
             self.tried.push(attempt.index);
-            if !self.worker.gateway.settings.routing.retry.fallback {
+            if !self.snapshot.settings.routing.retry.fallback {
                 self.stay_at(attempt.index);
             }
 
@@ -232,7 +241,7 @@ impl<'a> Call<'a> {
         }
         let next = FallbackKind::of(failed.class).and_then(|kind| self.next_model(kind));
         let left = Left { models: next.is_some(), ..self.resolved.left(&self.tried, &self.facts) };
-        let policy = &self.worker.gateway.settings.routing.retry;
+        let policy = &self.snapshot.settings.routing.retry;
         let attempts = exchange.line.attempts;
         match (policy.after(&failed.failure(), attempts, left, fastrand::u64(..)), next) {
             (Step::Elsewhere, _) => {}
@@ -274,8 +283,7 @@ impl<'a> Call<'a> {
             self.visited.extend(self.resolved.names().map(str::to_owned));
         }
         loop {
-            let gateway = &self.worker.gateway;
-            let next = next_model(gateway, self.ask.endpoint, kind, &self.visited)?;
+            let next = next_model(self.snapshot, self.ask.endpoint, kind, &self.visited)?;
             if self.admitted.may_use(&next.route.name, &next.name) {
                 return Some(next);
             }
@@ -307,7 +315,7 @@ impl<'a> Call<'a> {
         exchange: &mut Exchange,
     ) -> Result<Attempt, ApiError> {
         const STEP: Duration = Duration::from_millis(20);
-        let patience = self.worker.gateway.settings.routing.retry.max_backoff;
+        let patience = self.snapshot.settings.routing.retry.max_backoff;
         let give_up = Instant::now() + patience;
         let mut models = vec![(self.resolved.clone(), self.visited.clone())];
         while let Some(next) = self.next_model(FallbackKind::General) {
@@ -392,7 +400,7 @@ impl<'a> Call<'a> {
         let knows_streams = matches!(prepared.way, Way::Chat(_)) || !answer.is("json");
         if answer.is("text/event-stream") || (self.must_stream() && knows_streams) {
             let stream = self.stream(&prepared, exchange);
-            let settings = &self.worker.gateway.settings;
+            let settings = &self.snapshot.settings;
             let times = StreamTimes {
                 keep_alive: settings.stream.keep_alive,
                 idle: deployment.provider.stream_idle_timeout,
@@ -444,7 +452,7 @@ impl<'a> Call<'a> {
         let model = deployment.upstream_model(&self.resolved.asked);
         let target = deployment.target(model);
         let way = Way::to(target.vendor.dialect, ask.endpoint).ok_or(Unsaid::Unsupported)?;
-        let settings = &self.worker.gateway.settings;
+        let settings = &self.snapshot.settings;
         let encoding = || Encoding {
             base_url: target.base_url,
             model,
