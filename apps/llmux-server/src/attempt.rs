@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use llmux_auth::tenants::UsageStatus;
-use llmux_router::{Decision, Left, Measured, NoRoute, Outcome, Pick, Request, Why};
+use llmux_router::{Decision, Left, Measured, NoRoute, Outcome, Pick, Request, Router, Why};
 use llmux_types::FailureClass;
 
 use crate::catalog::{Deployment, Route};
@@ -176,8 +176,18 @@ impl Resolved {
         loop {
             let request = Request { full: &full, ..self.request(tried, facts) };
             let now = Instant::now();
-            let pick = route.router().pick(&request, now)?;
-            let index = pick.index();
+            let mut router = route.router();
+            let moved = self.moved(&router, &request);
+            let pick = match &moved {
+                Some(moved) => router.pick(&moved.of(&request), now)?,
+                None => router.pick(&request, now)?,
+            };
+            let index = match moved {
+                Some(_) => route.position(router.deployment(pick.index()).id()),
+                None => Some(pick.index()),
+            };
+            drop(router);
+            let index = index.expect("what the route does not have is excluded");
             let deployment = Arc::clone(&route.deployments[index]);
             if deployment.provider.enter() {
                 return Ok(Attempt {
@@ -223,13 +233,56 @@ impl Resolved {
     pub(crate) fn left(&self, tried: &[usize], facts: &Facts<'_>) -> Left {
         let full = self.full();
         let request = Request { full: &full, ..self.request(tried, facts) };
-        self.route.router().left(&request, Instant::now())
+        let mut router = self.route.router();
+        match self.moved(&router, &request) {
+            Some(moved) => router.left(&moved.of(&request), Instant::now()),
+            None => router.left(&request, Instant::now()),
+        }
     }
 
-    /// Says what [`Resolved::pick`] would do, and why.
-    pub(crate) fn explain(&self, facts: &Facts<'_>) -> Decision {
+    /// Says what [`Resolved::pick`] would do, and why; `None` if another configuration changed the deployments.
+    pub(crate) fn explain(&self, facts: &Facts<'_>) -> Option<Decision> {
         let full = self.full();
         let request = Request { full: &full, ..self.request(&[], facts) };
-        self.route.router().explain(&request, Instant::now())
+        let mut router = self.route.router();
+        self.route.is_current(&router).then(|| router.explain(&request, Instant::now()))
+    }
+
+    /// Finds the route's deployments in a router that another configuration changed; `None`: they are where they were.
+    fn moved(&self, router: &Router, request: &Request<'_>) -> Option<Moved> {
+        if self.route.is_current(router) {
+            return None;
+        }
+        let position = |&index: &usize| router.index_of(&self.route.deployments[index].id);
+        let all = |indexes: &[usize]| indexes.iter().filter_map(position).collect();
+        let is_new = |&index: &usize| self.route.position(router.deployment(index).id()).is_none();
+        let mut excluded: Vec<usize> = all(request.excluded);
+        excluded.extend((0..router.len()).filter(is_new));
+        Some(Moved {
+            tried: all(request.tried),
+            excluded,
+            unable: all(request.unable),
+            full: all(request.full),
+        })
+    }
+}
+
+/// The deployments that matter for a request, at their positions in a changed router. Its new ones are excluded.
+struct Moved {
+    tried: Vec<usize>,
+    excluded: Vec<usize>,
+    unable: Vec<usize>,
+    full: Vec<usize>,
+}
+
+impl Moved {
+    fn of<'a>(&'a self, request: &Request<'a>) -> Request<'a> {
+        Request {
+            tried: &self.tried,
+            excluded: &self.excluded,
+            unable: &self.unable,
+            full: &self.full,
+            ..*request
+        }
     }
 }

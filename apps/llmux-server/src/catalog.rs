@@ -32,7 +32,8 @@ pub(crate) struct Provider {
     pub(crate) connect_timeout: Duration,
     pub(crate) stream_idle_timeout: Duration,
     max_concurrent: u32,
-    in_flight: AtomicU32,
+    /// Shared with the provider of the same name in the configurations before and after this one.
+    in_flight: Arc<AtomicU32>,
 }
 
 impl Provider {
@@ -124,18 +125,56 @@ pub(crate) struct Route {
     /// The configured name or pattern: what logs and metrics may show.
     pub(crate) name: String,
     pub(crate) deployments: Vec<Arc<Deployment>>,
-    router: Mutex<Router>,
+    /// Shared with the routes of the same name in the configurations before and after this one, so that what was
+    /// learned of the deployments stays, and calls in flight are counted.
+    router: Arc<Mutex<Router>>,
+    /// Of the router, when the route was made.
+    revision: u64,
 }
 
 impl Route {
-    fn new(name: String, group: Group, config: llmux_router::Config) -> Arc<Self> {
-        let router = Mutex::new(Router::new(config, group.candidates));
-        Arc::new(Self { name, deployments: group.deployments, router })
+    fn new(
+        name: String,
+        group: Group,
+        config: llmux_router::Config,
+        previous: Option<&Self>,
+    ) -> Arc<Self> {
+        let Group { deployments, candidates } = group;
+        // A request on the way through a route keeps to its deployments. If none of them is left, it does so with their
+        // own router.
+        let stays = |previous: &&Self| {
+            let id_stays = |old: &Arc<Deployment>| deployments.iter().any(|it| it.id == old.id);
+            previous.deployments.iter().any(id_stays)
+        };
+        match previous.filter(stays) {
+            Some(previous) => {
+                let mut router = previous.router();
+                router.reconfigure(config, candidates);
+                let (router, revision) = (Arc::clone(&previous.router), router.revision());
+                Arc::new(Self { name, deployments, router, revision })
+            }
+            None => {
+                let router = Router::new(config, candidates);
+                let revision = router.revision();
+                Arc::new(Self { name, deployments, router: Arc::new(Mutex::new(router)), revision })
+            }
+        }
     }
 
     pub(crate) fn router(&self) -> MutexGuard<'_, Router> {
         // The router's state is a few counters: it is sound after a panic elsewhere.
         self.router.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the position of a deployment in the route.
+    pub(crate) fn position(&self, id: &str) -> Option<usize> {
+        self.deployments.iter().position(|deployment| deployment.id == id)
+    }
+
+    /// Tells whether the positions of the route's deployments are those of the router. They are not any more for a
+    /// request that is on its way when another configuration changes the deployments.
+    pub(crate) fn is_current(&self, router: &Router) -> bool {
+        self.revision == router.revision()
     }
 }
 
@@ -238,12 +277,21 @@ impl Group {
 }
 
 impl Catalog {
-    pub(crate) fn new(settings: &Settings, metrics: &Metrics) -> Result<Self, Unusable> {
+    /// Makes the routes of a configuration. What is known of the deployments of the `previous` one is kept.
+    ///
+    /// # Errors
+    /// If a provider cannot be used; the previous catalog is as it was.
+    pub(crate) fn new(
+        settings: &Settings,
+        metrics: &Metrics,
+        previous: Option<&Self>,
+    ) -> Result<Self, Unusable> {
         let mut groups: BTreeMap<String, Group> = BTreeMap::new();
         let mut default = None;
         let mut ids = HashMap::new();
         for configured in &settings.providers {
-            let provider = Arc::new(provider(configured)?);
+            let calls = previous.and_then(|previous| previous.calls_in_flight(&configured.name));
+            let provider = Arc::new(provider(configured, calls.unwrap_or_default())?);
             for model in &configured.models {
                 groups.entry(model.name.clone()).or_default().add(
                     &provider,
@@ -257,10 +305,15 @@ impl Catalog {
                 let model = Model::any(configured.timeout);
                 let mut group = Group::default();
                 group.add(&provider, &model, &settings.prices, &mut ids, metrics);
-                default = Some(Route::new(model.name, group, settings.routing.router.clone()));
+                default = Some((model.name, group));
             }
         }
 
+        // From here on nothing fails.
+        let default = default.map(|(name, group)| {
+            let before = previous.and_then(|previous| previous.default.as_deref());
+            Route::new(name, group, settings.routing.router.clone(), before)
+        });
         let mut catalog = Self {
             exact: HashMap::new(),
             patterns: Vec::new(),
@@ -274,7 +327,8 @@ impl Catalog {
             if let Some(strategy) = settings.routing.model_strategy.get(&name) {
                 config.strategy = *strategy;
             }
-            let route = Route::new(name.clone(), group, config);
+            let before = previous.and_then(|previous| previous.named(&name));
+            let route = Route::new(name.clone(), group, config, before);
             if is_pattern(&name) {
                 catalog.patterns.push(route);
             } else {
@@ -286,6 +340,19 @@ impl Catalog {
         }
         catalog.patterns.sort_by_key(|route| std::cmp::Reverse(route.name.len()));
         Ok(catalog)
+    }
+
+    /// Returns the route of a configured name or pattern.
+    fn named(&self, name: &str) -> Option<&Route> {
+        let pattern = || self.patterns.iter().find(|route| route.name == name);
+        self.exact.get(name).or_else(pattern).map(|route| &**route)
+    }
+
+    /// Returns the count of a provider's calls in flight.
+    fn calls_in_flight(&self, provider: &str) -> Option<Arc<AtomicU32>> {
+        let mut all = self.routes().flat_map(|route| &route.deployments);
+        let deployment = all.find(|deployment| deployment.provider.name == provider)?;
+        Some(Arc::clone(&deployment.provider.in_flight))
     }
 
     /// Returns all routes, in the order in which names are looked up.
@@ -301,10 +368,12 @@ impl Catalog {
         let states = self.routes().flat_map(|route| {
             let mut router = route.router();
             let strategy = router.strategy();
-            let state = |(index, deployment): (usize, &Arc<Deployment>)| {
-                DeploymentState::new(route, strategy, deployment, router.snapshot(index, now))
+            let state = |deployment: &Arc<Deployment>| {
+                let index = router.index_of(&deployment.id)?;
+                let snapshot = router.snapshot(index, now);
+                Some(DeploymentState::new(route, strategy, deployment, snapshot))
             };
-            route.deployments.iter().enumerate().map(state).collect::<Vec<_>>()
+            route.deployments.iter().filter_map(state).collect::<Vec<_>>()
         });
         states.collect()
     }
@@ -318,11 +387,12 @@ impl Catalog {
         let now = Instant::now();
         self.routes().find_map(|route| {
             let mut router = route.router();
+            let deployment = route.deployments.iter().find(|deployment| deployment.id == id)?;
             let index = router.index_of(id)?;
             router.set_cooldown(index, period, now);
             let snapshot = router.snapshot(index, now);
             let strategy = router.strategy();
-            Some(DeploymentState::new(route, strategy, &route.deployments[index], snapshot))
+            Some(DeploymentState::new(route, strategy, deployment, snapshot))
         })
     }
 
@@ -387,7 +457,10 @@ fn only(route: &Arc<Route>, provider: &str, name: &str, asked: &str) -> Option<R
 /// Shorter texts are no credentials, and stand in ordinary ones by chance.
 const SHORTEST_SECRET: usize = 16;
 
-fn provider(configured: &crate::config::Provider) -> Result<Provider, Unusable> {
+fn provider(
+    configured: &crate::config::Provider,
+    in_flight: Arc<AtomicU32>,
+) -> Result<Provider, Unusable> {
     let unusable = |message| Unusable { provider: configured.name.clone(), message };
     let url: Uri = configured.base_url.parse().map_err(|_| unusable("base_url is no URL"))?;
     let origin = Origin::of(&url).ok_or_else(|| unusable("base_url is no http or https URL"))?;
@@ -415,7 +488,7 @@ fn provider(configured: &crate::config::Provider) -> Result<Provider, Unusable> 
         connect_timeout: configured.connect_timeout,
         stream_idle_timeout: configured.stream_idle_timeout,
         max_concurrent: configured.max_concurrent,
-        in_flight: AtomicU32::new(0),
+        in_flight,
     })
 }
 

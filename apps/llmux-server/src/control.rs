@@ -1,6 +1,5 @@
 //! The management plane's routes about deployments.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -24,16 +23,23 @@ use crate::routes::{endpoint_of, json_response};
 /// `POST /route/explain`: which deployment a request would go to, and why. The body is the request itself; of its
 /// content only the size matters, so that it may be missing. The query `endpoint` names the route; without it, chat.
 pub(crate) fn explain(
+    gateway: &Gateway,
     head: http::request::Parts,
     body: Bytes,
     exchange: &mut Exchange,
 ) -> Result<Response<Reply>, ApiError> {
     let endpoint = asked_endpoint(head.uri.query())?;
-    let snapshot = Arc::clone(&exchange.snapshot);
     let ask = Ask::dry(endpoint, head.headers, body, exchange)?;
-    let resolved = resolve(&snapshot, endpoint, &ask.model)?;
     let facts = ask.facts();
-    let decision = resolved.explain(&facts);
+    let (snapshot, resolved, decision) = loop {
+        let snapshot = gateway.current();
+        let resolved = resolve(&snapshot, endpoint, &ask.model)?;
+        // A configuration that is just being applied is worth another look.
+        if let Some(decision) = resolved.explain(&facts) {
+            break (snapshot, resolved, decision);
+        }
+        std::thread::yield_now();
+    };
 
     let mut candidates = Vec::new();
     for candidate in &decision.candidates {

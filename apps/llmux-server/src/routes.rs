@@ -417,7 +417,7 @@ async fn dispatch(
             check(&caller, Deed::Read)?;
             let limit = exchange.snapshot.settings.server.max_body_bytes;
             let body = read_body(&head.headers, body, limit, exchange).await?;
-            Ok((control::explain(head, body, exchange)?, None))
+            Ok((control::explain(gateway, head, body, exchange)?, None))
         }
         Action::SetCooldown => {
             let limit = MAX_MANAGEMENT_BODY;

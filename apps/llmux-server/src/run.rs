@@ -127,7 +127,7 @@ pub(crate) fn run(
     let recording = control.spawn(recorder.run(stop, settings.server.shutdown_grace));
     control.spawn(housekeeping(tenants.clone(), settings.retention));
     let metrics = Metrics::new(&settings.metrics);
-    let catalog = Catalog::new(&settings, &metrics)
+    let catalog = Catalog::new(&settings, &metrics, None)
         .map_err(|error| RunError::Configuration(error.to_string()))?;
     let gate = Gate::new(&master_key, plane);
     let acceptor = settings.server.tls.as_ref().map(tls_acceptor).transpose()?;

@@ -149,6 +149,7 @@ pub struct Router {
     /// The second that all windows were last moved to.
     rolled: u64,
     serials: u64,
+    revision: u64,
     /// Output tokens of all deployments' answers.
     pub(crate) output_tokens: Mean,
     pub(crate) picks_since_exploration: u32,
@@ -166,6 +167,7 @@ impl Router {
             epoch: None,
             rolled: 0,
             serials: 0,
+            revision: 0,
             output_tokens: Mean::default(),
             picks_since_exploration: PICKS_PER_EXPLORATION,
             scratch: Scratch::default(),
@@ -189,6 +191,7 @@ impl Router {
         deployments: impl IntoIterator<Item = Deployment>,
     ) {
         let mut old = std::mem::take(&mut self.states);
+        let ids: Vec<_> = old.iter().map(|state| state.deployment.id.clone()).collect();
         for deployment in deployments {
             let known = old.iter().position(|state| state.deployment.id == deployment.id);
             let state = match known {
@@ -199,6 +202,9 @@ impl Router {
                 }
             };
             self.states.push(state);
+        }
+        if !self.states.iter().map(|state| &state.deployment.id).eq(&ids) {
+            self.revision += 1;
         }
         settle(&mut self.states);
         self.rolled = 0;
@@ -520,12 +526,23 @@ impl Router {
         }
     }
 
+    /// Returns the number of deployments.
+    #[expect(clippy::len_without_is_empty, reason = "a router without deployments is of no use")]
+    pub const fn len(&self) -> usize {
+        self.states.len()
+    }
+
     /// Returns the deployment at `index`.
     ///
     /// # Panics
     /// If there is none: indexes come from a [`Pick`] of the same router.
     pub fn deployment(&self, index: usize) -> &Deployment {
         &self.states[index].deployment
+    }
+
+    /// Returns a number that changes when [`Router::reconfigure`] changes which deployment is at which index.
+    pub const fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// Returns the name of the strategy.
