@@ -123,7 +123,7 @@ pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     let out = &mut io::stdout();
     let code = match cli.command {
-        None => cli.sources().and_then(|sources| serve(load(&sources), |_| {})),
+        None => cli.sources().and_then(|sources| serve(sources.clone(), load(&sources), |_| {})),
         Some(Command::Demo) => cli.sources().and_then(demo),
         Some(Command::Check) => cli.sources().and_then(|sources| check(&sources, out)),
         Some(Command::Routes) => write!(out, "{}", routes::list()).map(|()| 0),
@@ -137,9 +137,9 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn demo(sources: Sources) -> io::Result<u8> {
-    let (_folder, settings) = demo::settings(sources)?;
+    let (_folder, sources, settings) = demo::settings(sources)?;
     let master_key = settings.as_ref().ok().and_then(|settings| settings.auth.master_key.clone());
-    serve(settings, move |addresses| {
+    serve(sources, settings, move |addresses| {
         if let Some(master_key) = &master_key {
             let _ = demo::introduce(addresses, master_key, &mut io::stdout());
         }
@@ -148,6 +148,7 @@ fn demo(sources: Sources) -> io::Result<u8> {
 
 /// Runs the server with a configuration that was good, else tells what is wrong with it.
 fn serve(
+    sources: Sources,
     settings: Result<Settings, Vec<Problem>>,
     announce: impl FnOnce(&Addresses) + Send + 'static,
 ) -> io::Result<u8> {
@@ -158,7 +159,7 @@ fn serve(
             return Ok(BAD_CONFIGURATION);
         }
     };
-    match run(settings, announce) {
+    match run(sources, settings, announce) {
         Ok(()) => Ok(0),
         Err(error) => {
             writeln!(io::stderr(), "llmux-server: {error}")?;

@@ -1,5 +1,6 @@
 //! The management plane's routes about deployments.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use crate::exchange::Exchange;
 use crate::gateway::{Gateway, Snapshot};
 use crate::manage::{Call, Entry};
 use crate::proxy::{next_model, resolve};
+use crate::reload::ReloadError;
 use crate::routes::{endpoint_of, json_response};
 
 /// `POST /route/explain`: which deployment a request would go to, and why. The body is the request itself; of its
@@ -130,6 +132,55 @@ pub(crate) fn state(gateway: &Gateway) -> Response<Reply> {
         "keys": { "cached": gateway.tenants.cached(), "reads": gateway.tenants.reads() },
     });
     json_response(StatusCode::OK, &answer)
+}
+
+/// `GET /control/config`: which configuration counts.
+pub(crate) async fn config(gateway: &Arc<Gateway>) -> Result<Response<Reply>, ApiError> {
+    let shared = Arc::clone(gateway);
+    // It may have to wait for the one that is just being applied.
+    let status = gateway.tenants.runtime().spawn_blocking(move || shared.reloading.status()).await;
+    Ok(json_response(StatusCode::OK, &status.map_err(|_| ApiError::internal())?))
+}
+
+/// `POST /control/config/reload`: reads the configuration anew. The body may name the `expected_checksum` of the file, so
+/// that no other than the intended one is applied.
+pub(crate) async fn reload(
+    gateway: &Arc<Gateway>,
+    call: &Call,
+    body: &[u8],
+) -> Result<Response<Reply>, ApiError> {
+    let fields: Map<String, Value> = match body.trim_ascii() {
+        b"" => Map::new(),
+        body => serde_json::from_slice(body)
+            .map_err(|_| ApiError::invalid("body", "The body must be a JSON object."))?,
+    };
+    if let Some(unknown) = fields.keys().find(|name| *name != "expected_checksum") {
+        return Err(ApiError::invalid(unknown, format!("`{unknown}` is not a known field.")));
+    }
+    let expected = match fields.get("expected_checksum") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(expected)) => Some(expected.to_ascii_lowercase()),
+        Some(_) => {
+            let message = "`expected_checksum` must be the SHA-256 of the configuration file.";
+            return Err(ApiError::invalid("expected_checksum", message));
+        }
+    };
+    let shared = Arc::clone(gateway);
+    let reload = move || shared.reload(expected.as_deref());
+    let reloaded = gateway.tenants.runtime().spawn_blocking(reload).await;
+    let status = reloaded.map_err(|_| ApiError::internal())?.map_err(|error| match error {
+        ReloadError::Checksum(found) => ApiError::other_checksum(found.as_deref()),
+        ReloadError::Rejected(problems) => ApiError::invalid_configuration(&problems),
+    })?;
+    let entry = Entry {
+        action: "configuration reloaded",
+        table: "config",
+        object_id: "config",
+        before: None,
+        after: serde_json::to_value(&status).ok(),
+    };
+    call.audit(entry).await?;
+    Ok(json_response(StatusCode::OK, &status))
 }
 
 /// `POST /control/deployments/cooldown`: takes a deployment out of use for a while, or back into it. The body has

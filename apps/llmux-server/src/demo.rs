@@ -53,7 +53,7 @@ impl TemporaryFolder {
 /// the user's configuration counts.
 pub(crate) fn settings(
     sources: Sources,
-) -> io::Result<(TemporaryFolder, Result<Settings, Vec<Problem>>)> {
+) -> io::Result<(TemporaryFolder, Sources, Result<Settings, Vec<Problem>>)> {
     let folder = TemporaryFolder::new()?;
     let file = folder.path().join("config.yaml");
     std::fs::write(&file, CONFIGURATION)?;
@@ -73,7 +73,7 @@ pub(crate) fn settings(
         });
         settings
     });
-    Ok((folder, settings))
+    Ok((folder, sources, settings))
 }
 
 /// Tells a newcomer what to try. `master_key` is the demo's own.

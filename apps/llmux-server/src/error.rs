@@ -104,6 +104,20 @@ impl ApiError {
             .param("deployment_id")
     }
 
+    /// The configuration file is another than the administrator means.
+    pub(crate) fn other_checksum(found: Option<&str>) -> Self {
+        let found = found.unwrap_or("none");
+        let message = format!("The configuration file has another checksum: {found}.");
+        Self::new(StatusCode::CONFLICT, INVALID, Some("checksum_mismatch"), message)
+            .param("expected_checksum")
+    }
+
+    /// The configuration file was not applied.
+    pub(crate) fn invalid_configuration(problems: &[String]) -> Self {
+        let message = format!("The configuration has problems: {}.", problems.join("; "));
+        Self::new(StatusCode::BAD_REQUEST, INVALID, Some("invalid_configuration"), message)
+    }
+
     pub(crate) fn not_permitted() -> Self {
         let message = "The API key must not do this.";
         Self::new(StatusCode::FORBIDDEN, "permission_error", Some("not_permitted"), message)

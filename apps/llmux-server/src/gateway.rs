@@ -12,6 +12,7 @@ use crate::catalog::Catalog;
 use crate::config::Settings;
 use crate::log::Log;
 use crate::metrics::Metrics;
+use crate::reload::Reloading;
 use crate::spool::Spool;
 use crate::tenants::Tenants;
 use crate::upstream::Upstream;
@@ -34,6 +35,7 @@ pub(crate) struct Gateway {
     pub(crate) metrics: Metrics,
     /// Start of the process in Unix seconds: `created` of all models.
     pub(crate) started: u64,
+    pub(crate) reloading: Reloading,
     draining: AtomicBool,
     in_flight: AtomicUsize,
 }
@@ -46,6 +48,7 @@ impl Gateway {
         spool: Arc<Spool>,
         log: Log,
         metrics: Metrics,
+        reloading: Reloading,
     ) -> Arc<Self> {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         Arc::new(Self {
@@ -57,6 +60,7 @@ impl Gateway {
             log,
             metrics,
             started,
+            reloading,
             draining: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
         })
@@ -66,6 +70,11 @@ impl Gateway {
     /// one that it came in with.
     pub(crate) fn current(&self) -> Arc<Snapshot> {
         self.current.load_full()
+    }
+
+    /// Makes another configuration count.
+    pub(crate) fn replace(&self, snapshot: Snapshot) {
+        self.current.store(Arc::new(snapshot));
     }
 
     /// Makes the id of a usage record.

@@ -21,6 +21,7 @@ mod mock;
 mod names;
 mod proxy;
 mod recorder;
+mod reload;
 mod routes;
 mod run;
 mod serve;
@@ -28,6 +29,7 @@ mod spool;
 mod stalled;
 mod tenants;
 mod timed_io;
+mod tls;
 mod upstream;
 
 use std::process::ExitCode;

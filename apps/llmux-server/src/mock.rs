@@ -9,7 +9,8 @@ use tokio::sync::oneshot;
 use crate::config::Settings;
 
 /// A fake vendor on a thread of its own; stops when dropped.
-pub(crate) struct InProcess {
+struct InProcess {
+    url: String,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -23,27 +24,42 @@ impl Drop for InProcess {
     }
 }
 
-/// Starts a fake vendor if a provider of type `mock` names no address, and points those providers to it.
-pub(crate) fn start_where_wanted(settings: &mut Settings) -> io::Result<Option<InProcess>> {
-    let wanted = |provider: &crate::config::Provider| {
-        provider.vendor.name == "mock"
-            && Some(provider.base_url.as_str()) == provider.vendor.base_url
-    };
-    if !settings.providers.iter().any(wanted) {
-        return Ok(None);
+/// The fake vendor of this process, once one is wanted.
+#[derive(Default)]
+pub(crate) struct FakeVendor(Option<InProcess>);
+
+impl FakeVendor {
+    /// Starts it if a provider of type `mock` names no address, and points those providers to it.
+    pub(crate) fn serve(&mut self, settings: &mut Settings) -> io::Result<()> {
+        let wanted = |provider: &crate::config::Provider| {
+            provider.vendor.name == "mock"
+                && Some(provider.base_url.as_str()) == provider.vendor.base_url
+        };
+        for provider in settings.providers.iter_mut().filter(|provider| wanted(provider)) {
+            let running = match self.0.take() {
+                Some(running) => running,
+                None => InProcess::start()?,
+            };
+            provider.base_url.clone_from(&running.url);
+            self.0 = Some(running);
+        }
+        Ok(())
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mock = runtime.block_on(Mock::start(Options { record: false, ..Options::default() }))?;
-    let url = format!("{}/v1", mock.url());
-    let (stop, stopped) = oneshot::channel::<()>();
-    let thread = std::thread::Builder::new().name("mock".into()).spawn(move || {
-        runtime.block_on(async {
-            let _ = stopped.await;
-            drop(mock);
-        });
-    })?;
-    for provider in settings.providers.iter_mut().filter(|provider| wanted(provider)) {
-        provider.base_url.clone_from(&url);
+}
+
+impl InProcess {
+    fn start() -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let options = Options { record: false, ..Options::default() };
+        let mock = runtime.block_on(Mock::start(options))?;
+        let url = format!("{}/v1", mock.url());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let thread = std::thread::Builder::new().name("mock".into()).spawn(move || {
+            runtime.block_on(async {
+                let _ = stopped.await;
+                drop(mock);
+            });
+        })?;
+        Ok(Self { url, stop: Some(stop), thread: Some(thread) })
     }
-    Ok(Some(InProcess { stop: Some(stop), thread: Some(thread) }))
 }

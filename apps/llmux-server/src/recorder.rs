@@ -10,6 +10,7 @@ use llmux_auth::tenants::{UnixMillis, UsageRecord};
 use tokio::sync::watch;
 
 use crate::error::chain;
+use crate::gateway::Gateway;
 use crate::spool::{Reader, Spool};
 use crate::tenants::{Tenants, wall_clock};
 
@@ -196,15 +197,16 @@ pub(crate) enum RecordError {
     Spool(#[from] io::Error),
 }
 
-/// Forgets limits that nobody uses, and deletes usage records that are older than `retention`.
-pub(crate) async fn housekeeping(tenants: Tenants, retention: Option<Duration>) {
+/// Forgets limits that nobody uses, and deletes usage records that are older than `spend.retention`.
+pub(crate) async fn housekeeping(gateway: Arc<Gateway>) {
+    let tenants = &gateway.tenants;
     let mut hour = Instant::now();
     loop {
-        if let Some(retention) = retention
+        if let Some(retention) = gateway.current().settings.retention
             && hour <= Instant::now()
         {
             hour = Instant::now() + Duration::from_hours(1);
-            expire(&tenants, retention).await;
+            expire(tenants, retention).await;
         }
         tokio::time::sleep(Duration::from_mins(1)).await;
         tenants.limiter().forget_idle(Instant::now());

@@ -14,20 +14,22 @@ use llmux_auth::{Gate, Plane};
 use llmux_types::Secret;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tokio_rustls::TlsAcceptor;
 
 use crate::catalog::Catalog;
-use crate::config::{Database, Settings, Tls};
+use crate::config::{Database, Settings, Sources};
 use crate::error::chain;
 use crate::gateway::{Gateway, Snapshot, Worker};
 use crate::log::Log;
 use crate::metrics::{self, Metrics};
+use crate::mock::FakeVendor;
 use crate::recorder::{RecordError, Recorder, housekeeping};
+use crate::reload::{self, Reloading};
 use crate::routes::Port;
 use crate::serve::{Phase, Server, check_free, listen};
 use crate::spool::Spool;
 use crate::tenants::{self, Tenants};
 use crate::timed_io::Busy;
+use crate::tls::{self, Certificates};
 use crate::upstream::{Upstream, tls_client_config};
 
 /// Why the server did not run, or did not run to a clean end.
@@ -49,6 +51,8 @@ pub(crate) enum RunError {
     #[error("{}", chain(.0))]
     Store(StoreError),
     #[error(transparent)]
+    Tls(#[from] tls::Unusable),
+    #[error(transparent)]
     Record(#[from] RecordError),
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -59,6 +63,7 @@ impl RunError {
     pub(crate) const fn exit_code(&self) -> u8 {
         match self {
             Self::Configuration(_)
+            | Self::Tls(_)
             | Self::Data { .. }
             | Self::Store(_)
             | Self::Record(_)
@@ -79,6 +84,7 @@ impl From<StoreError> for RunError {
 
 /// Runs the gateway until a signal ends it. `announce` is told the addresses once all of them take connections.
 pub(crate) fn run(
+    sources: Sources,
     mut settings: Settings,
     announce: impl FnOnce(&Addresses) + Send + 'static,
 ) -> Result<(), RunError> {
@@ -88,10 +94,12 @@ pub(crate) fn run(
     let signals = control.block_on(async { Signals::listen() })?;
     let _lock = lock_data_folder(&settings.data_dir)?;
     let log = Log::start(&settings.logging)?;
-    for warning in std::mem::take(&mut settings.warnings) {
+    let warnings = std::mem::take(&mut settings.warnings);
+    for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let _mock = crate::mock::start_where_wanted(&mut settings)?;
+    let mut fake_vendor = FakeVendor::default();
+    fake_vendor.serve(&mut settings)?;
     let master_key = match settings.auth.master_key.clone() {
         Some(key) => key,
         None => kept_master_key(&settings.data_dir)?,
@@ -125,12 +133,12 @@ pub(crate) fn run(
     }
     let (stop_recording, stop) = watch::channel(false);
     let recording = control.spawn(recorder.run(stop, settings.server.shutdown_grace));
-    control.spawn(housekeeping(tenants.clone(), settings.retention));
     let metrics = Metrics::new(&settings.metrics);
     let catalog = Catalog::new(&settings, &metrics, None)
         .map_err(|error| RunError::Configuration(error.to_string()))?;
     let gate = Gate::new(&master_key, plane);
-    let acceptor = settings.server.tls.as_ref().map(tls_acceptor).transpose()?;
+    let certificates = settings.server.tls.as_ref().map(Certificates::new).transpose()?;
+    let acceptor = certificates.as_ref().map(Certificates::acceptor).transpose()?;
 
     let (main, listeners) = bind(&settings, settings.server.port)?;
     let mut all: Vec<_> =
@@ -144,10 +152,19 @@ pub(crate) fn run(
         }
     }
 
-    let grace = settings.server.shutdown_grace;
-    let gateway =
-        Gateway::new(Snapshot { settings, catalog }, gate, tenants, spool, log.clone(), metrics);
+    let reloading = Reloading::new(sources, &mut settings, warnings, certificates, fake_vendor);
+    let gateway = Gateway::new(
+        Snapshot { settings, catalog },
+        gate,
+        tenants,
+        spool,
+        log.clone(),
+        metrics,
+        reloading,
+    );
     control.spawn(metrics::upkeep(Arc::clone(&gateway)));
+    control.spawn(housekeeping(Arc::clone(&gateway)));
+    control.spawn(reload::watch(Arc::clone(&gateway)));
     let (phase, told) = watch::channel(Phase::Running);
     let connections = Busy::default();
     let tls = tls_client_config();
@@ -183,7 +200,7 @@ pub(crate) fn run(
         tracing::error!("the announcement panicked");
     }
 
-    control.block_on(until_the_end(&gateway, &phase, &connections, grace, signals));
+    control.block_on(until_the_end(&gateway, &phase, &connections, signals));
     for worker in workers {
         if worker.join().is_err() {
             tracing::error!("a worker thread panicked");
@@ -222,14 +239,16 @@ impl Signals {
         })
     }
 
-    /// Waits for one that ends the process.
-    async fn end(&mut self) {
+    /// Waits for one that ends the process; SIGHUP reads the configuration anew meanwhile.
+    async fn end(&mut self, gateway: &Arc<Gateway>) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
                 _ = self.hangup.recv() => {
-                    tracing::warn!("SIGHUP: reloading is not available in this version; restart to apply changes");
+                    let gateway = Arc::clone(gateway);
+                    // Problems are logged.
+                    tokio::task::spawn_blocking(move || drop(gateway.reload(None)));
                 }
             }
         }
@@ -238,13 +257,13 @@ impl Signals {
 
 /// Waits for a signal, then for what is open.
 async fn until_the_end(
-    gateway: &Gateway,
+    gateway: &Arc<Gateway>,
     phase: &watch::Sender<Phase>,
     connections: &Busy,
-    grace: Duration,
     mut signals: Signals,
 ) {
-    signals.end().await;
+    signals.end(gateway).await;
+    let grace = gateway.current().settings.server.shutdown_grace;
     tracing::info!(in_flight = gateway.in_flight(), "draining");
     gateway.drain();
     phase.send_replace(Phase::Draining);
@@ -258,7 +277,7 @@ async fn until_the_end(
         () = tokio::time::sleep(grace) => {
             tracing::warn!(in_flight = gateway.in_flight(), "shutdown_grace is over, requests are cut off");
         }
-        () = signals.end() => tracing::warn!("second signal, requests are cut off"),
+        () = signals.end(gateway) => tracing::warn!("second signal, requests are cut off"),
     }
     phase.send_replace(Phase::Stopped);
 }
@@ -359,28 +378,6 @@ fn kept_master_key(data_dir: &Path) -> Result<Secret, RunError> {
         "no master key is configured: one was made and is kept in this file"
     );
     Ok(Secret::new(key))
-}
-
-fn tls_acceptor(tls: &Tls) -> Result<TlsAcceptor, RunError> {
-    use rustls::pki_types::pem::PemObject as _;
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-
-    let fault = |key: &str, error: &dyn std::fmt::Display| {
-        RunError::Configuration(format!("server.tls.{key}: {error}"))
-    };
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&tls.cert)
-        .and_then(Iterator::collect)
-        .map_err(|error| fault("cert", &error));
-    let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(|error| fault("key", &error))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| fault("cert", &error))?
-        .with_no_client_auth()
-        .with_single_cert(chain?, key)
-        .map_err(|error| fault("cert", &error))?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 /// Raises the number of files this process may open to what the system allows: each stream needs two.

@@ -230,6 +230,11 @@ impl Tenants {
         self.inner.forget(change);
     }
 
+    /// Has all keys read anew before they are used again: what counts for them by default has changed.
+    pub(crate) fn defaults_changed(&self) {
+        self.inner.suspect(&Change::Everything);
+    }
+
     /// Reads what was spent in scopes, for the limiter.
     pub(crate) async fn load(&self, unloaded: Vec<Unloaded>) -> Result<(), ApiError> {
         let this = self.clone();

@@ -15,8 +15,8 @@ use super::node::Origin;
 use super::units::Period;
 use super::walk::{Unset, Walk};
 use super::{
-    Auth, IncludeUsage, LogFormat, Logging, Metrics, Problem, Server, Settings, Sources, Stream,
-    Tls, providers, routing, sorted,
+    Auth, Fixed, IncludeUsage, LogFormat, Logging, Metrics, Problem, Server, Settings, Source,
+    Sources, Stream, Tls, providers, routing, sorted,
 };
 
 /// The state of the checks: what was read, and what was found so far.
@@ -76,6 +76,7 @@ pub(super) fn check(
     walk: Walk<'_>,
     warnings: Vec<String>,
     sources: &Sources,
+    mut source: Source,
 ) -> Result<Settings, Vec<Problem>> {
     let environment = walk.environment;
     let mut check = Check {
@@ -98,7 +99,13 @@ pub(super) fn check(
     let data_dir = environment.get("LLMUX_DATA_DIR").filter(|path| !path.is_empty());
     let data_dir = sources.working_dir.join(data_dir.map_or("data", String::as_str));
     let database = database::check(&mut check, &sources.working_dir, &data_dir);
+    if !config.pricing_file.is_empty() {
+        source.files.push(sources.working_dir.join(&config.pricing_file));
+    }
+    source.files.extend(server.tls.iter().flat_map(|tls| [tls.cert.clone(), tls.key.clone()]));
     let settings = Settings {
+        source,
+        fixed: Fixed::of(config),
         server,
         auth,
         providers,
@@ -290,7 +297,7 @@ fn changed(config: &FileConfig) -> Vec<String> {
     changed
 }
 
-fn compare(ours: &Json, default: &Json, path: &str, changed: &mut Vec<String>) {
+pub(super) fn compare(ours: &Json, default: &Json, path: &str, changed: &mut Vec<String>) {
     match (ours, default) {
         (Json::Object(ours), Json::Object(default)) if path.is_empty() || !default.is_empty() => {
             for (key, value) in ours.iter().filter(|(key, _)| *key != "providers") {

@@ -1,6 +1,7 @@
 //! The environment: the `.env` file, and the variables that set a key.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use super::expand::is_name;
 use super::node::{Node, Origin};
@@ -21,13 +22,15 @@ const LOW: &[(&str, &[&str])] = &[
     ("REDIS_PASSWORD", &["redis", "password"]),
 ];
 
+/// Returns the path of the `.env` file.
+pub(super) fn file(sources: &Sources) -> PathBuf {
+    sources.working_dir.join(sources.env_file.as_deref().unwrap_or(Path::new(".env")))
+}
+
 /// Returns the environment with what the `.env` file adds to it.
 pub(super) fn read(sources: &Sources, problems: &mut Vec<Problem>) -> BTreeMap<String, String> {
     let mut environment = sources.environment.clone();
-    let path = match &sources.env_file {
-        Some(path) => sources.working_dir.join(path),
-        None => sources.working_dir.join(".env"),
-    };
+    let path = file(sources);
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error)

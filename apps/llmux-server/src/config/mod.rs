@@ -9,6 +9,7 @@ mod database;
 mod environment;
 mod expand;
 mod file;
+mod fixed;
 mod node;
 mod providers;
 mod routing;
@@ -24,7 +25,9 @@ use std::path::{Path, PathBuf};
 
 use figment::Figment;
 use figment::providers::Serialized;
+use sha2::{Digest as _, Sha256};
 
+pub(crate) use fixed::Fixed;
 pub(crate) use settings::*;
 
 use file::FileConfig;
@@ -94,7 +97,8 @@ impl fmt::Display for Problem {
 pub(crate) fn load(sources: &Sources) -> Result<Settings, Vec<Problem>> {
     let mut problems = Vec::new();
     let environment = environment::read(sources, &mut problems);
-    let mut file = match read_file(sources, &environment) {
+    let mut source = Source::default();
+    let mut file = match read_file(sources, &environment, &mut source) {
         Ok(file) => file,
         Err(problem) => {
             problems.push(problem);
@@ -122,7 +126,7 @@ pub(crate) fn load(sources: &Sources) -> Result<Settings, Vec<Problem>> {
         figment = figment.merge(Serialized::defaults(walk.layer(&layer)));
     }
     match figment.extract::<FileConfig>() {
-        Ok(config) => check::check(&config, walk, warnings, sources),
+        Ok(config) => check::check(&config, walk, warnings, sources, source),
         Err(error) => {
             // The text of figment's error may hold the value, which may be a secret.
             let path = error.path.join(".");
@@ -180,12 +184,17 @@ fn sorted(mut problems: Vec<Problem>) -> Vec<Problem> {
     problems
 }
 
-/// Returns the tree of the file that counts; an empty one when there is none.
-fn read_file(sources: &Sources, environment: &BTreeMap<String, String>) -> Result<Node, Problem> {
+/// Returns the tree of the file that counts; an empty one when there is none. Notes in `source` what it is.
+fn read_file(
+    sources: &Sources,
+    environment: &BTreeMap<String, String>,
+    source: &mut Source,
+) -> Result<Node, Problem> {
     let named = environment.get("LLMUX_CONFIG").filter(|path| !path.is_empty());
     let named = sources.file.clone().or_else(|| named.map(PathBuf::from));
     let path = sources.working_dir.join(named.as_deref().unwrap_or(Path::new(DEFAULT_FILE)));
     let shown = named.as_deref().unwrap_or(Path::new(DEFAULT_FILE)).display().to_string();
+    source.files = vec![environment::file(sources), path.clone()];
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
@@ -195,6 +204,8 @@ fn read_file(sources: &Sources, environment: &BTreeMap<String, String>) -> Resul
             return Err(Problem::new(shown, &Origin::Unknown, format!("cannot be read: {error}")));
         }
     };
+    source.path = Some(shown.clone());
+    source.checksum = Some(hex(&Sha256::digest(&bytes)));
     let Ok(text) = std::str::from_utf8(&bytes) else {
         return Err(Problem::new(shown, &Origin::Unknown, "is not UTF-8"));
     };
@@ -207,6 +218,10 @@ fn read_file(sources: &Sources, environment: &BTreeMap<String, String>) -> Resul
         }
         Err(problem) => Err(Problem { path: shown, ..problem }),
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn flags(sources: &Sources) -> Node {

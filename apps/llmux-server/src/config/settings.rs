@@ -13,9 +13,14 @@ use llmux_providers::Vendor;
 use llmux_router::{Builtin, Fallbacks, RetryPolicy};
 use llmux_types::{PriceTable, Secret};
 
+use super::fixed::Fixed;
+
 /// Everything the server needs to know to run.
 #[derive(Debug)]
 pub(crate) struct Settings {
+    pub(crate) source: Source,
+    /// What a reload does not apply.
+    pub(crate) fixed: Fixed,
     pub(crate) server: Server,
     pub(crate) auth: Auth,
     /// Enabled providers, in the order of the configuration; names are unique.
@@ -41,6 +46,17 @@ pub(crate) struct Settings {
     pub(crate) warnings: Vec<String>,
 }
 
+/// What a configuration was read from.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Source {
+    /// The configuration file, as it was named; `None`: there is none.
+    pub(crate) path: Option<String>,
+    /// SHA-256 of the configuration file in hexadecimal digits.
+    pub(crate) checksum: Option<String>,
+    /// All files whose content matters, also such as may come to exist.
+    pub(crate) files: Vec<PathBuf>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) host: IpAddr,
@@ -62,13 +78,13 @@ pub(crate) struct Server {
 }
 
 /// PEM files of the server's own certificate.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Tls {
     pub(crate) cert: PathBuf,
     pub(crate) key: PathBuf,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Auth {
     /// Whether the data plane needs a key (`auth.enabled`, with `auto` resolved).
     pub(crate) data_plane_needs_key: bool,

@@ -112,6 +112,21 @@ pub(crate) static IN_FLIGHT: Family = Family::gauge(
     &[],
     "Requests whose answers are not complete, the scrape among them.",
 );
+pub(crate) static CONFIGS: Family = Family::counter(
+    "llmux_config_loads_total",
+    &["outcome"],
+    "Configurations that were read. `outcome`: applied, that of the start among them, or rejected.",
+);
+pub(crate) static CONFIG_OK: Family = Family::gauge(
+    "llmux_config_last_load_successful",
+    &[],
+    "1: the files hold what counts. 0: they have problems, and what was applied before still counts.",
+);
+pub(crate) static CONFIG_TIME: Family = Family::gauge(
+    "llmux_config_last_load_success_timestamp_seconds",
+    &[],
+    "When the configuration that counts was loaded, in Unix time.",
+);
 pub(crate) static ATTEMPTS: Family = Family::counter(
     "llmux_attempts_total",
     &["deployment", "provider", "outcome", "class"],
@@ -254,12 +269,15 @@ pub(crate) static PROCESS_START: Family = Family::gauge(
 );
 
 /// All families.
-pub(crate) static ALL: [&Family; 37] = [
+pub(crate) static ALL: &[&Family] = &[
     &REQUESTS,
     &DURATION,
     &FIRST,
     &OVERHEAD_TIME,
     &IN_FLIGHT,
+    &CONFIGS,
+    &CONFIG_OK,
+    &CONFIG_TIME,
     &ATTEMPTS,
     &UPSTREAM,
     &RETRIES,

@@ -61,6 +61,13 @@ fn page(gateway: &Gateway) -> String {
     page.single(&family::KEYS_CACHED, gateway.tenants.cached());
     page.single(&family::KEY_READS, gateway.tenants.reads());
 
+    let status = gateway.reloading.status();
+    page.family(&family::CONFIGS);
+    page.sample(&family::CONFIGS, &["applied"], status.reload_count);
+    page.sample(&family::CONFIGS, &["rejected"], status.rejected_count);
+    page.single(&family::CONFIG_OK, u8::from(status.last_error.is_none()));
+    page.single(&family::CONFIG_TIME, status.loaded);
+
     let is_up = metrics.is_database_up.load(Ordering::Relaxed);
     page.single(&family::DATABASE_UP, u8::from(is_up));
     let spool = &gateway.spool;

@@ -45,7 +45,7 @@ pub(super) async fn admit(
     let usable =
         |index: &usize| !resolved.excluded.contains(index) && !resolved.unable.contains(index);
     // Which deployment it will be is not known yet.
-    let expected = (0..deployments.len()).filter(usable).map(|index| {
+    let mut expected = (0..deployments.len()).filter(usable).map(|index| {
         let deployment = &deployments[index];
         let model = deployment.upstream_model(&resolved.asked);
         expected_output(&exchange.snapshot.settings.budget, &facts, deployment, model)
@@ -61,7 +61,7 @@ pub(super) async fn admit(
             return Err(ApiError::price_unknown(&ask.model));
         }
     }
-    let output = match (expected.clone().filter_map(Result::ok).max(), expected.last()) {
+    let output = match (expected.clone().filter_map(Result::ok).max(), expected.next_back()) {
         (None, Some(Err(error))) if caller.tenant().is_some() => return Err(error),
         (most, _) => most.unwrap_or(0),
     };

@@ -225,6 +225,12 @@ impl Response {
         }
     }
 
+    /// Returns the connection for another request, after the whole answer has come.
+    pub(crate) fn reuse(self) -> TcpStream {
+        assert!(matches!(self.framing, Framing::Done), "the answer is whole");
+        self.stream
+    }
+
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }

@@ -174,6 +174,28 @@ impl Gateway {
         self.child.id()
     }
 
+    /// Changes the configuration file, in place; the port stays. The gateway is not told.
+    pub(crate) fn reconfigure(&mut self, mut configuration: Value) {
+        let server = &mut configuration["server"];
+        server["host"] = json!("127.0.0.1");
+        server["port"] = json!(self.address.port());
+        if server.get("workers").is_none() {
+            server["workers"] = json!(2);
+        }
+        self.configuration = configuration;
+        self.write_file(&serde_json::to_vec_pretty(&self.configuration).unwrap());
+    }
+
+    /// Replaces the content of the configuration file.
+    pub(crate) fn write_file(&self, content: &[u8]) {
+        std::fs::write(self.file(), content).expect("the folder is writable");
+    }
+
+    /// The configuration file.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.folder.join("config.yaml")
+    }
+
     /// The data folder.
     pub(crate) fn data(&self) -> PathBuf {
         self.folder.join("data")
@@ -186,8 +208,13 @@ impl Gateway {
 
     /// Sends the signal with which service managers stop a process.
     pub(crate) fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    /// Sends a signal, named as `kill` knows it.
+    pub(crate) fn signal(&self, signal: &str) {
         let status = Command::new("kill")
-            .args(["-TERM", &self.pid().to_string()])
+            .args([signal, &self.pid().to_string()])
             .status()
             .expect("kill is there");
         assert!(status.success(), "the gateway runs");

@@ -31,6 +31,7 @@ mod manage_users;
 mod metrics;
 mod rates;
 mod records;
+mod reload;
 mod replay;
 mod routing;
 mod scrape;

@@ -258,6 +258,7 @@ fn matrix() -> Vec<(&'static str, &'static str, &'static str, Vec<&'static str>)
     for path in [
         "/control/deployments",
         "/control/state",
+        "/control/config",
         "/global/activity",
         "/global/spend/models",
         "/global/spend/provider",
@@ -276,6 +277,7 @@ fn matrix() -> Vec<(&'static str, &'static str, &'static str, Vec<&'static str>)
         row("GET", path, "reach", READERS, own_readers);
     }
     row("POST", "/route/explain", "gateway", READERS, "");
+    row("POST", "/control/config/reload", "gateway", ADMINS, "");
     row("POST", "/control/deployments/cooldown", "gateway", ADMINS, "");
     rows
 }

@@ -94,7 +94,7 @@ async fn each_declared_family_moves_and_is_as_the_documentation_says() {
     // No record fits.
     let mut dropping = configuration.clone();
     dropping["spool"] = json!({"max_bytes": "1", "on_full": "drop"});
-    let gateway = Gateway::start(configuration).await;
+    let mut gateway = Gateway::start(configuration.clone()).await;
 
     let first = gateway.scrape(&AS_MASTER).await;
     let budget = json!({"max_budget": 100, "budget_duration": "1d", "rpm_limit": 1000});
@@ -107,6 +107,9 @@ async fn each_declared_family_moves_and_is_as_the_documentation_says() {
     assert_eq!(gateway.administer("POST", "/key/generate", "{}").await.status, 200);
     assert_eq!(gateway.get("/key/list").await.status, 401);
     gateway.cool("bad/bad", 600.0).await;
+
+    gateway.write_file(b"providers: [");
+    assert_eq!(gateway.reload().await.status, 400);
 
     // While a call is out.
     let call = async { assert_eq!(gateway.ask_with(&key, "held").await, 200) };
@@ -133,6 +136,7 @@ async fn each_declared_family_moves_and_is_as_the_documentation_says() {
         }
         assert!(Instant::now() < deadline, "no record was seen on its way");
     };
+    gateway.apply(configuration).await;
     let last = gateway
         .scraped(&AS_MASTER, |scrape| scrape.sum("llmux_spool_backlog_bytes", &[]) == 0.0)
         .await;

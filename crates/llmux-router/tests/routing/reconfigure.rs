@@ -112,3 +112,18 @@ fn a_router_without_deployments_refuses() {
     assert!(!lab.router.left(&Request::default(), lab.now).deployments);
     assert_eq!(lab.router.explain(&Request::default(), lab.now).chosen, None);
 }
+
+#[test]
+fn the_revision_tells_whether_indexes_mean_what_they_meant() {
+    let mut lab = lab();
+    reconfigure(&mut lab, Config::default(), vec![plain("a"), plain("b")]);
+    let first = lab.router.revision();
+    reconfigure(&mut lab, Config::default(), vec![plain("a").weight(3), plain("b")]);
+    assert_eq!(lab.router.revision(), first, "the same deployments in the same order");
+    for others in [["b", "a"].as_slice(), &["b"], &["b", "c"], &[]] {
+        let before = lab.router.revision();
+        reconfigure(&mut lab, Config::default(), others.iter().map(|id| plain(id)).collect());
+        assert_ne!(lab.router.revision(), before, "{others:?}");
+        assert_eq!(lab.router.len(), others.len());
+    }
+}

@@ -294,7 +294,10 @@ fn files_of_each_format_say_the_same() {
     );
     let read = |name: &str| {
         let sources = Sources { file: Some(name.into()), ..folder.sources(&[]) };
-        format!("{:?}", load(&sources).expect(name))
+        let mut settings = load(&sources).expect(name);
+        let source = std::mem::take(&mut settings.source);
+        assert_eq!(source.path.as_deref(), Some(name));
+        format!("{settings:?}")
     };
     assert_eq!(read("c.toml"), read("c.yaml"));
     assert_eq!(read("c.json"), read("c.yaml"));
