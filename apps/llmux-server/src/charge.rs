@@ -111,16 +111,17 @@ impl Charge {
         if cost.unpriced.any() {
             record.metadata.insert("price_unknown".to_owned(), true.into());
         }
+        account.charge(&record, cost.unpriced.any());
+        let tokens = record.total_tokens;
         // In this order: what the store has must not be missing in the limiter.
         money.settle(cost.total.nanos());
-        if !self.spool.append(&record) {
-            self.limiter.recorded_usage(&record);
+        if let Err(dropped) = self.spool.append(record) {
+            self.limiter.recorded_usage(&dropped);
         }
-        account.charge(&record, cost.unpriced.any());
         let known = !cost.unpriced.any();
         // Free as it is, a call that its client broke off counts in the limits of tokens.
         let asked = if end.by_client { open.expected.prompt_tokens.unwrap_or(0) } else { 0 };
-        Charged { cost: known.then_some(cost.total), tokens: record.total_tokens.max(asked) }
+        Charged { cost: known.then_some(cost.total), tokens: tokens.max(asked) }
     }
 }
 

@@ -122,30 +122,32 @@ pub(crate) fn presented_key(headers: &HeaderMap) -> Option<&str> {
 /// Adds what is left of the limits per minute, in the words of OpenAI's API.
 /// <https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers>
 pub(crate) fn add_standing(map: &mut HeaderMap, standing: &Standing) {
-    let mut add = |quota: Option<Quota>, names: [&'static str; 3]| {
+    let mut add = |quota: Option<Quota>, names: &[HeaderName; 3]| {
         let Some(quota) = quota else { return };
         // Whole seconds, rounded up: what a client waits for must be there.
         let reset = quota.reset.as_secs() + u64::from(quota.reset.subsec_nanos() > 0);
-        let [limit, remaining, until] = names.map(HeaderName::from_static);
+        let [limit, remaining, until] = names;
         map.insert(limit, HeaderValue::from(quota.limit));
         map.insert(remaining, HeaderValue::from(quota.remaining));
         if let Ok(reset) = HeaderValue::from_str(&format!("{reset}s")) {
             map.insert(until, reset);
         }
     };
-    add(
-        standing.requests,
-        [
-            "x-ratelimit-limit-requests",
-            "x-ratelimit-remaining-requests",
-            "x-ratelimit-reset-requests",
-        ],
-    );
-    add(
-        standing.tokens,
-        ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"],
-    );
+    add(standing.requests, &REQUESTS_LEFT);
+    add(standing.tokens, &TOKENS_LEFT);
 }
+
+/// The limit, what is left of it, and until when.
+static REQUESTS_LEFT: [HeaderName; 3] = [
+    HeaderName::from_static("x-ratelimit-limit-requests"),
+    HeaderName::from_static("x-ratelimit-remaining-requests"),
+    HeaderName::from_static("x-ratelimit-reset-requests"),
+];
+static TOKENS_LEFT: [HeaderName; 3] = [
+    HeaderName::from_static("x-ratelimit-limit-tokens"),
+    HeaderName::from_static("x-ratelimit-remaining-tokens"),
+    HeaderName::from_static("x-ratelimit-reset-tokens"),
+];
 
 /// Returns the name that the client used for this gateway: the authority of HTTP/2, the `Host` of HTTP/1.1.
 pub(crate) fn host<'a>(uri: &'a http::Uri, headers: &'a HeaderMap) -> Option<&'a str> {

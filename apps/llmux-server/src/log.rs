@@ -13,6 +13,12 @@ use crate::config::{LogFormat, Logging};
 /// Lines that may wait for the writer. Over it lines are lost and counted: a stopped reader must not stop the gateway.
 const QUEUE: usize = 16 * 1024;
 
+/// How long the first line waits for others.
+const LINGER: Duration = Duration::from_millis(5);
+
+/// The most bytes of lines that are written at once.
+const BUFFER: usize = 64 * 1024;
+
 /// How long the end of the process waits for whoever reads the log.
 const FLUSH_TIME: Duration = Duration::from_secs(2);
 
@@ -77,8 +83,12 @@ impl Log {
 }
 
 fn write_all(messages: &Receiver<Message>, lost: &AtomicU64) {
-    let mut out = io::BufWriter::new(io::stdout());
+    let mut out = io::BufWriter::with_capacity(BUFFER, io::stdout());
     while let Ok(first) = messages.recv() {
+        // Under load there is one write, and one wakening, for many lines.
+        if matches!(first, Message::Line(_)) {
+            std::thread::sleep(LINGER);
+        }
         let mut next = Some(first);
         while let Some(message) = next {
             match message {

@@ -14,10 +14,11 @@ use crate::gateway::Gateway;
 use crate::spool::{Reader, Spool};
 use crate::tenants::{Tenants, wall_clock};
 
-/// The most records of one transaction.
-const BATCH: usize = 500;
-/// How long the first record waits for others: a transaction costs much the same for one as for ten.
-const LINGER: Duration = Duration::from_millis(20);
+/// How long the first record waits for others: a transaction costs much the same for one as for ten. Longer, up to the
+/// second value, while there are many.
+const LINGER: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(320));
+/// So many records at once are many.
+const MANY: u64 = 50;
 /// Waits between attempts while the database is away.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// How often the last uses of keys are written down.
@@ -51,39 +52,17 @@ impl Recorder {
     pub(crate) async fn drain(&mut self) -> Result<u64, RecordError> {
         let mut count = 0;
         loop {
-            let lines = self.reader.read(&self.spool)?;
-            if lines.is_empty() {
+            let (records, length) = self.reader.read(&self.spool)?;
+            if length == 0 {
                 return Ok(count);
             }
-            let mut rest = lines.as_slice();
-            while !rest.is_empty() {
-                let (records, length) = self.parse(rest)?;
-                self.commit(&records).await?;
-                if let Some(last) = records.last() {
-                    self.spool.note_recorded(last.end_time);
-                }
-                self.reader.advance(&self.spool, length);
-                count += records.len() as u64;
-                rest = &rest[length..];
+            self.commit(&records).await?;
+            if let Some(last) = records.last() {
+                self.spool.note_recorded(last.end_time);
             }
+            self.reader.advance(&self.spool, length);
+            count += records.len() as u64;
         }
-    }
-
-    /// Reads the next records; returns them and the bytes they take.
-    fn parse(&self, lines: &[u8]) -> Result<(Vec<UsageRecord>, usize), RecordError> {
-        let mut records = Vec::new();
-        let mut length = 0;
-        for line in lines.split_inclusive(|&byte| byte == b'\n').take(BATCH) {
-            length += line.len();
-            match serde_json::from_slice(line) {
-                Ok(record) => records.push(record),
-                Err(error) => {
-                    tracing::error!(%error, "a line of the spool is no usage record: it is put aside");
-                    self.spool.put_aside(line.trim_ascii())?;
-                }
-            }
-        }
-        Ok((records, length))
     }
 
     async fn commit(&mut self, records: &[UsageRecord]) -> Result<(), RecordError> {
@@ -140,7 +119,7 @@ impl Recorder {
 
     /// Records until `stop` is told; then brings over what is left, for `grace` at most.
     pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>, grace: Duration) {
-        let mut wait = RETRY.0;
+        let (mut wait, mut linger) = (RETRY.0, LINGER.0);
         while !*stop.borrow() {
             self.spool.retry();
             let drained = tokio::select! {
@@ -149,7 +128,11 @@ impl Recorder {
                 _ = stop.changed() => break,
             };
             match drained {
-                Ok(_) => wait = RETRY.0,
+                Ok(count) => {
+                    wait = RETRY.0;
+                    let next = if count > MANY { linger * 2 } else { linger / 2 };
+                    linger = next.clamp(LINGER.0, LINGER.1);
+                }
                 Err(error) => {
                     tracing::error!(%error, backlog = self.spool.backlog(), "usage records wait in the spool");
                     if let Err(error) = self.spool.sync() {
@@ -166,8 +149,12 @@ impl Recorder {
             if self.touched.elapsed() >= TOUCH {
                 self.touch().await;
             }
+            let more = async {
+                self.spool.appended.notified().await;
+                tokio::time::sleep(linger).await;
+            };
             tokio::select! {
-                () = self.spool.appended.notified() => tokio::time::sleep(LINGER).await,
+                () = more => {}
                 () = tokio::time::sleep(TOUCH) => {}
                 _ = stop.changed() => {}
             }

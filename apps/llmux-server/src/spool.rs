@@ -1,10 +1,13 @@
 //! Usage records on their way to the database: files to which each record is appended before the last byte of its
 //! answer leaves, so that neither a killed process nor a database that is away loses one.
 //!
-//! A record is a line of JSON and one `write`: the kernel has it when the call returns, however the process ends. Lines
-//! are read back in order, and a file is removed, or emptied, once the database has all of it. Reading a line twice does
-//! no harm: the database knows a record by its id.
+//! A record is a line of JSON and one `write`: the kernel has it when the call returns, however the process ends. Records
+//! are handed on in order, from memory where they are still there, and a file is removed, or emptied, once the database has
+//! all of it. Handing one on twice does no harm: the database knows a record by its id.
 
+mod line;
+
+use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -22,6 +25,10 @@ use crate::config;
 const SEGMENT: u64 = 16 << 20;
 /// The most bytes that are read at once.
 const READ: u64 = 512 << 10;
+/// The most records that are kept in memory for the reader; later ones it reads from the files.
+const FRESH: usize = 10_000;
+/// The most records that are handed on at once.
+const TAKE: usize = 500;
 /// The most bytes of records that are kept in memory while the disk takes none.
 const MEMORY: usize = 16 << 20;
 
@@ -52,6 +59,17 @@ struct Tail {
     length: u64,
     /// Lines that the disk did not take.
     kept: Vec<u8>,
+    /// Records of the files that were not handed on yet, in their order, perhaps with gaps.
+    fresh: VecDeque<Fresh>,
+}
+
+/// A record, and where it stands.
+#[derive(Debug)]
+struct Fresh {
+    number: u64,
+    offset: u64,
+    length: usize,
+    record: UsageRecord,
 }
 
 impl Spool {
@@ -69,7 +87,13 @@ impl Spool {
             folder: folder.to_owned(),
             limits,
             segment: SEGMENT,
-            tail: Mutex::new(Tail { number, file, length: 0, kept: Vec::new() }),
+            tail: Mutex::new(Tail {
+                number,
+                file,
+                length: 0,
+                kept: Vec::new(),
+                fresh: VecDeque::new(),
+            }),
             backlog: AtomicU64::new(backlog),
             waiting_since: AtomicI64::new(0),
             dropped: AtomicU64::new(0),
@@ -79,22 +103,26 @@ impl Spool {
     }
 
     /// Appends a record. What happens to one that finds no place is said by the configuration: dropped, and counted; or
-    /// kept in memory, while [`Spool::refuses`] keeps further requests away. Returns whether it was not dropped.
-    pub(crate) fn append(&self, record: &UsageRecord) -> bool {
-        let Ok(mut line) = serde_json::to_vec(record) else {
+    /// kept in memory, while [`Spool::refuses`] keeps further requests away.
+    ///
+    /// # Errors
+    /// Returns a record that was dropped.
+    pub(crate) fn append(&self, record: UsageRecord) -> Result<(), Box<UsageRecord>> {
+        let mut line = Vec::with_capacity(512);
+        if line::write(&record, &mut line).is_err() {
             tracing::error!(id = record.id, "a usage record cannot be written as JSON");
-            return false;
-        };
-        line.push(b'\n');
+            return Err(Box::new(record));
+        }
         let mut tail = self.tail();
         let full = self.backlog() + line.len() as u64 > self.limits.max_bytes;
         if full && !self.limits.reject_when_full {
             self.drop_one(&record.id);
-            return false;
+            return Err(Box::new(record));
         }
         if self.backlog.fetch_add(line.len() as u64, Ordering::Relaxed) == 0 {
             self.waiting_since.store(record.end_time.0, Ordering::Relaxed);
         }
+        let is_next = tail.kept.is_empty();
         tail.kept.extend_from_slice(&line);
         if let Err(error) = self.write_kept(&mut tail) {
             if !self.is_failing.swap(true, Ordering::Relaxed) {
@@ -105,12 +133,16 @@ impl Spool {
                 tail.kept.truncate(length);
                 self.backlog.fetch_sub(line.len() as u64, Ordering::Relaxed);
                 self.drop_one(&record.id);
-                return false;
+                return Err(Box::new(record));
             }
+        } else if is_next && tail.fresh.len() < FRESH {
+            let offset = tail.length - line.len() as u64;
+            let fresh = Fresh { number: tail.number, offset, length: line.len(), record };
+            tail.fresh.push_back(fresh);
         }
         drop(tail);
         self.appended.notify_one();
-        true
+        Ok(())
     }
 
     /// Tries again to write what the disk did not take.
@@ -201,8 +233,51 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Returns the next whole lines; none if all were read.
-    pub(crate) fn read(&mut self, spool: &Spool) -> io::Result<Vec<u8>> {
+    /// Returns the next records, and the bytes that they take in the spool; none and 0 if all were read. A line that is
+    /// no record is put aside.
+    pub(crate) fn read(&mut self, spool: &Spool) -> io::Result<(Vec<UsageRecord>, usize)> {
+        if let Some(taken) = self.take(spool) {
+            return Ok(taken);
+        }
+        let lines = self.lines(spool)?;
+        let (mut records, mut length) = (Vec::new(), 0);
+        for line in lines.split_inclusive(|&byte| byte == b'\n').take(TAKE) {
+            length += line.len();
+            match line::read(line) {
+                Ok(record) => records.push(record),
+                Err(error) => {
+                    tracing::error!(%error, "a line of the spool is no usage record: it is put aside");
+                    spool.put_aside(line.trim_ascii())?;
+                }
+            }
+        }
+        Ok((records, length))
+    }
+
+    /// Takes the next records out of the memory, if they are there.
+    fn take(&self, spool: &Spool) -> Option<(Vec<UsageRecord>, usize)> {
+        let mut tail = spool.tail();
+        // What was read from the files meanwhile.
+        while tail
+            .fresh
+            .front()
+            .is_some_and(|it| (it.number, it.offset) < (self.number, self.offset))
+        {
+            tail.fresh.pop_front();
+        }
+        let (mut records, mut length) = (Vec::new(), 0);
+        while records.len() < TAKE {
+            let place = (self.number, self.offset + length as u64);
+            let next = tail.fresh.pop_front_if(|it| (it.number, it.offset) == place);
+            let Some(next) = next else { break };
+            length += next.length;
+            records.push(next.record);
+        }
+        (!records.is_empty()).then_some((records, length))
+    }
+
+    /// Returns the next whole lines of the files; none if all were read.
+    fn lines(&mut self, spool: &Spool) -> io::Result<Vec<u8>> {
         loop {
             let Some(&number) = numbers(&spool.folder)?.first() else { return Ok(Vec::new()) };
             if number != self.number {
@@ -229,6 +304,7 @@ impl Reader {
                 if tail.length == self.offset && tail.length > 0 {
                     tail.file.set_len(0)?;
                     (tail.length, self.offset) = (0, 0);
+                    tail.fresh.clear();
                 }
                 return Ok(lines);
             }
@@ -300,10 +376,8 @@ mod tests {
         .expect("a record")
     }
 
-    fn ids(lines: &[u8]) -> Vec<u64> {
-        let lines = lines.split_inclusive(|&byte| byte == b'\n');
-        let record = |line| serde_json::from_slice::<UsageRecord>(line).expect("a record");
-        lines.map(|line| record(line).id.parse().expect("a number")).collect()
+    fn ids(records: &[UsageRecord]) -> Vec<u64> {
+        records.iter().map(|record| record.id.parse().expect("a number")).collect()
     }
 
     #[test]
@@ -317,7 +391,7 @@ mod tests {
                 let spool = Arc::clone(&spool);
                 std::thread::spawn(move || {
                     for number in 0..3_000 {
-                        spool.append(&record(number * 2 + writer));
+                        spool.append(record(number * 2 + writer)).expect("room");
                     }
                 })
             })
@@ -325,12 +399,12 @@ mod tests {
         let (mut reader, mut read) = (Reader::default(), Vec::new());
         loop {
             let is_over = writers.iter().all(std::thread::JoinHandle::is_finished);
-            let lines = reader.read(&spool).expect("readable");
-            if lines.is_empty() && is_over {
+            let (records, length) = reader.read(&spool).expect("readable");
+            if length == 0 && is_over {
                 break;
             }
-            read.extend(ids(&lines));
-            reader.advance(&spool, lines.len());
+            read.extend(ids(&records));
+            reader.advance(&spool, length);
         }
         read.sort_unstable();
         assert_eq!(read, (0..6_000).collect::<Vec<_>>());
@@ -341,19 +415,19 @@ mod tests {
     fn what_a_killed_process_left_is_read_without_its_half_line() {
         let folder = Folder::new("left");
         let spool = Spool::open(&folder.0, LIMITS).expect("a folder");
-        spool.append(&record(1));
+        spool.append(record(1)).expect("room");
         spool.tail().file.write_all(b"{\"id\": \"2\"").expect("room");
         drop(spool);
         let spool = Spool::open(&folder.0, LIMITS).expect("a folder");
-        spool.append(&record(3));
+        spool.append(record(3)).expect("room");
         let (mut reader, mut read) = (Reader::default(), Vec::new());
         loop {
-            let lines = reader.read(&spool).expect("readable");
-            if lines.is_empty() {
+            let (records, length) = reader.read(&spool).expect("readable");
+            if length == 0 {
                 break;
             }
-            read.extend(ids(&lines));
-            reader.advance(&spool, lines.len());
+            read.extend(ids(&records));
+            reader.advance(&spool, length);
         }
         assert_eq!((read, spool.backlog()), (vec![1, 3], 0));
     }
@@ -365,12 +439,12 @@ mod tests {
         let spool = Spool::open(&folder.0, limits).expect("a folder");
         assert!(!spool.refuses());
         // What was admitted is written down all the same.
-        spool.append(&record(1));
+        spool.append(record(1)).expect("room");
         assert!(spool.refuses() && spool.dropped() == 0);
         let folder = Folder::new("dropping");
         let limits = config::Spool { reject_when_full: false, ..limits };
         let spool = Spool::open(&folder.0, limits).expect("a folder");
-        spool.append(&record(1));
+        assert!(spool.append(record(1)).is_err());
         assert!(!spool.refuses() && spool.dropped() == 1 && spool.backlog() == 0);
     }
 }

@@ -137,11 +137,16 @@ impl fmt::Display for Money {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nanos = self.0.unsigned_abs();
         let (dollars, rest) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
-        let text = if rest == 0 {
-            dollars.to_string()
-        } else {
-            format!("{dollars}.{rest:09}").trim_end_matches('0').to_owned()
-        };
+        let mut text = dollars.to_string();
+        if rest != 0 {
+            text.push('.');
+            let mut unit = 100_000_000;
+            let mut left = rest;
+            while left > 0 {
+                text.push(char::from(b'0' + (left / unit) as u8));
+                (left, unit) = (left % unit, unit / 10);
+            }
+        }
         formatter.pad_integral(self.0 >= 0, "", &text)
     }
 }
@@ -157,7 +162,9 @@ impl std::str::FromStr for Money {
 impl Serialize for Money {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         // The number's own text: serde_json would write small ones with an exponent.
-        RawValue::from_string(self.to_string()).map_err(S::Error::custom)?.serialize(serializer)
+        let text = self.to_string();
+        let raw: &RawValue = serde_json::from_str(&text).map_err(S::Error::custom)?;
+        raw.serialize(serializer)
     }
 }
 

@@ -66,7 +66,8 @@ impl Upstream {
             let kept = if trust_kept { self.pools.take(origin).await } else { None };
             let (mut sender, kept) = match kept {
                 Some(sender) => (sender, true),
-                None => (self.connect(origin, connect_timeout).await?, false),
+                // In a box: seldom needed, it would make the future of each request several times as large.
+                None => (Box::pin(self.connect(origin, connect_timeout)).await?, false),
             };
             let request = origin.addressed(request(), sender.is_http2());
             let sent = Instant::now();

@@ -28,7 +28,8 @@ use super::{Answer, Backend, BoxFuture, Dialect, Mode, Session, StoreError};
 use crate::store::{Changes, Store};
 use crate::tenants::UnixMillis;
 
-const MIGRATIONS: &[Migration] = migrations!("postgres", 1 "0001_tenants_and_usage");
+const MIGRATIONS: &[Migration] =
+    migrations!("postgres", 1 "0001_tenants_and_usage" 2 "0002_smaller_usage_indexes");
 
 /// The key of the lock under which one process migrates: any number that nobody else uses.
 const MIGRATION_LOCK: i64 = 0x6c6c_6d75_785f_6462;

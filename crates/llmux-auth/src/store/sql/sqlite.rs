@@ -19,7 +19,8 @@ use super::{Answer, Backend, BoxFuture, Dialect, Mode, Session, StoreError};
 use crate::store::{Changes, Store};
 use crate::tenants::UnixMillis;
 
-const MIGRATIONS: &[Migration] = migrations!("sqlite", 1 "0001_tenants_and_usage");
+const MIGRATIONS: &[Migration] =
+    migrations!("sqlite", 1 "0001_tenants_and_usage" 2 "0002_smaller_usage_indexes");
 
 /// How long a connection waits for a lock: another process may use the same file, for example to back it up.
 const BUSY: Duration = Duration::from_secs(5);
