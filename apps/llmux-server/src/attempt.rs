@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use llmux_auth::tenants::UsageStatus;
+use llmux_providers::Summary;
 use llmux_router::{Decision, Left, Measured, NoRoute, Outcome, Pick, Request, Router, Why};
 use llmux_types::FailureClass;
 
@@ -11,6 +12,7 @@ use crate::catalog::{Deployment, Route};
 use crate::charge::{Charge, Charged, End, Produced};
 use crate::error::Failed;
 use crate::names::{is_pattern, own};
+use crate::traces::{CallEnd, CallTrace};
 
 /// A route, and what of it one request may use.
 #[derive(Clone, Debug)]
@@ -43,6 +45,8 @@ pub(crate) struct Attempt {
     produced: Produced,
     /// The client's time was over.
     is_left: bool,
+    /// `None` if the request is not recorded.
+    pub(crate) trace: Option<Box<CallTrace>>,
 }
 
 impl Attempt {
@@ -64,6 +68,13 @@ impl Attempt {
     /// Takes note of what has come so far.
     pub(crate) const fn note(&mut self, produced: Produced) {
         self.produced = produced;
+    }
+
+    /// Takes note of why the answer ended.
+    pub(crate) fn note_finish(&mut self, summary: &Summary) {
+        if let Some(trace) = &mut self.trace {
+            trace.note_finish(summary.finish_reason.as_deref());
+        }
     }
 
     /// Takes note of the first output.
@@ -120,7 +131,19 @@ impl Attempt {
             first_output: self.first_output,
             by_client: self.is_left || status == UsageStatus::Cancelled,
         };
-        charge.settle(&end, &self.produced)
+        let charged = charge.settle(&end, &self.produced);
+        if let Some(trace) = self.trace.take() {
+            trace.end(&CallEnd {
+                deployment: &self.deployment,
+                status,
+                status_code: self.status_code,
+                class,
+                usage: self.produced.usage,
+                first_output: self.first_output,
+                cost: charged.cost,
+            });
+        }
+        charged
     }
 
     fn record(&mut self, outcome: Outcome) {
@@ -201,6 +224,7 @@ impl Resolved {
                     status_code: None,
                     produced: Produced::default(),
                     is_left: false,
+                    trace: None,
                 });
             }
             // The last place went to another worker since we looked.

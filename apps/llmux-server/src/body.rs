@@ -200,6 +200,9 @@ impl Events {
                     self.heard = Instant::now();
                     let Ok(bytes) = frame.into_data() else { continue };
                     let fed = self.stream.feed(&bytes, &mut self.out);
+                    if let Some(trace) = &mut attempt.trace {
+                        trace.note_opening(&bytes);
+                    }
                     let progress = self.stream.progress();
                     // The client may leave at the next wait.
                     attempt.note(self.produced(&self.stream.summary()));
@@ -319,6 +322,7 @@ impl Events {
         let mut attempt = self.attempt.take()?;
         let summary = self.stream.summary();
         attempt.note(self.produced(&summary));
+        attempt.note_finish(&summary);
         exchange.note(summary);
         Some(attempt)
     }

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use llmux_auth::Caller;
 use llmux_auth::limits::Standing;
+use llmux_auth::tenants::Key;
 use llmux_providers::Summary;
 use llmux_router::Why;
 use llmux_types::{Money, Usage};
+use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 
 use crate::charge::Charged;
@@ -16,6 +18,7 @@ use crate::config::LogFormat;
 use crate::gateway::{Gateway, Snapshot};
 use crate::metrics::{Ended, Labels};
 use crate::timed_io::BusyGuard;
+use crate::traces::RequestTrace;
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -47,11 +50,14 @@ pub(crate) struct AccessLine {
     message: &'static str,
     #[serde(serialize_with = "as_text")]
     pub(crate) request_id: HeaderValue,
-    client_ip: std::net::IpAddr,
-    method: String,
+    /// Of the trace that the request is recorded in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<String>,
+    pub(crate) client_ip: std::net::IpAddr,
+    pub(crate) method: String,
     /// The route, not the path: bounded, and free of what clients put into paths.
     pub(crate) route: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_name")]
+    #[serde(flatten, serialize_with = "as_caller")]
     pub(crate) caller: Option<Caller>,
     /// As the client asked.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,6 +72,9 @@ pub(crate) struct AccessLine {
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_display")]
     pub(crate) decision: Option<Why>,
     pub(crate) attempts: u32,
+    /// `hit`, `miss` or `bypass`, where there is a cache.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cache: Option<&'static str>,
     pub(crate) stream: bool,
     pub(crate) status: u16,
     pub(crate) outcome: Outcome,
@@ -94,15 +103,41 @@ pub(crate) struct AccessLine {
     pub(crate) bytes_out: usize,
 }
 
+impl AccessLine {
+    /// Returns the key that called, if one did.
+    fn key(&self) -> Option<&Key> {
+        self.caller.as_ref()?.tenant().map(|tenant| &tenant.key)
+    }
+
+    /// Returns the name that somebody gave the key.
+    pub(crate) fn key_alias(&self) -> Option<&str> {
+        self.key()?.key_alias.as_deref()
+    }
+
+    /// Returns the team that the key spends for.
+    pub(crate) fn team(&self) -> Option<&str> {
+        self.key()?.team_id.as_deref()
+    }
+}
+
 fn as_text<S: Serializer>(value: &HeaderValue, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(value.to_str().unwrap_or_default())
 }
 
-fn as_name<S: Serializer>(caller: &Option<Caller>, serializer: S) -> Result<S::Ok, S::Error> {
-    match caller {
-        Some(caller) => serializer.serialize_str(caller.as_str()),
-        None => serializer.serialize_none(),
+/// Writes who called: the id of the key, its alias, its team.
+fn as_caller<S: Serializer>(caller: &Option<Caller>, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(None)?;
+    if let Some(caller) = caller {
+        map.serialize_entry("caller", caller.as_str())?;
+        let key = caller.tenant().map(|tenant| &tenant.key);
+        if let Some(alias) = key.and_then(|key| key.key_alias.as_ref()) {
+            map.serialize_entry("key_alias", alias)?;
+        }
+        if let Some(team) = key.and_then(|key| key.team_id.as_ref()) {
+            map.serialize_entry("team", team)?;
+        }
     }
+    map.end()
 }
 
 fn as_display<S: Serializer>(why: &Option<Why>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -127,6 +162,8 @@ pub(crate) struct Exchange {
     /// Time spent waiting for others before the answer began: the client's body, vendors, the wait between attempts.
     pub(crate) waited: Duration,
     logged: bool,
+    /// `None` if traces are off.
+    pub(crate) trace: Option<Box<RequestTrace>>,
     _busy: BusyGuard,
 }
 
@@ -145,6 +182,7 @@ impl Exchange {
             level: "INFO",
             message: "request",
             request_id,
+            trace_id: None,
             client_ip,
             method: method.to_string(),
             route: "",
@@ -155,6 +193,7 @@ impl Exchange {
             upstream_model: None,
             decision: None,
             attempts: 0,
+            cache: None,
             stream: false,
             // What nginx calls a client that closed the connection before it was answered.
             status: 499,
@@ -180,13 +219,21 @@ impl Exchange {
             tokens: 0,
             waited: Duration::ZERO,
             logged: true,
+            trace: None,
             _busy: busy,
         })
     }
 
-    /// Keeps a request that nobody asks about, such as a health check, out of the log.
-    pub(crate) const fn unlogged(&mut self) {
+    /// Finds the request's place in the client's trace, or begins a trace.
+    pub(crate) fn join_trace(&mut self, headers: &HeaderMap) {
+        self.trace = self.gateway.traces.begin(&self.snapshot.settings.tracing, headers);
+        self.line.trace_id = self.trace.as_ref().and_then(|trace| trace.recorded_id());
+    }
+
+    /// Keeps a request that nobody asks about, such as a health check, out of the log and the traces.
+    pub(crate) fn unlogged(&mut self) {
         self.logged = false;
+        self.trace = None;
     }
 
     /// Takes note of what the vendor said beside the answer.
@@ -253,6 +300,9 @@ pub(crate) fn milliseconds(time: Duration) -> f64 {
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.measure();
+        if let Some(trace) = self.trace.take() {
+            trace.end(&self.line);
+        }
         let log = &self.gateway.log;
         if self.logged && log.access {
             let line = &mut self.line;

@@ -15,6 +15,7 @@ use crate::metrics::Metrics;
 use crate::reload::Reloading;
 use crate::spool::Spool;
 use crate::tenants::Tenants;
+use crate::traces::Traces;
 use crate::upstream::Upstream;
 
 /// What the configuration says, and the models that came of it. It never changes: a reload makes another.
@@ -33,6 +34,7 @@ pub(crate) struct Gateway {
     ids: RecordIds,
     pub(crate) log: Log,
     pub(crate) metrics: Metrics,
+    pub(crate) traces: Traces,
     /// Start of the process in Unix seconds: `created` of all models.
     pub(crate) started: u64,
     pub(crate) reloading: Reloading,
@@ -40,16 +42,21 @@ pub(crate) struct Gateway {
     in_flight: AtomicUsize,
 }
 
+/// What a gateway is made of.
+pub(crate) struct Parts {
+    pub(crate) snapshot: Snapshot,
+    pub(crate) gate: Gate,
+    pub(crate) tenants: Tenants,
+    pub(crate) spool: Arc<Spool>,
+    pub(crate) log: Log,
+    pub(crate) metrics: Metrics,
+    pub(crate) traces: Traces,
+    pub(crate) reloading: Reloading,
+}
+
 impl Gateway {
-    pub(crate) fn new(
-        snapshot: Snapshot,
-        gate: Gate,
-        tenants: Tenants,
-        spool: Arc<Spool>,
-        log: Log,
-        metrics: Metrics,
-        reloading: Reloading,
-    ) -> Arc<Self> {
+    pub(crate) fn new(parts: Parts) -> Arc<Self> {
+        let Parts { snapshot, gate, tenants, spool, log, metrics, traces, reloading } = parts;
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         Arc::new(Self {
             current: ArcSwap::from_pointee(snapshot),
@@ -59,6 +66,7 @@ impl Gateway {
             ids: RecordIds::new(),
             log,
             metrics,
+            traces,
             started,
             reloading,
             draining: AtomicBool::new(false),

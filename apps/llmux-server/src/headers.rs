@@ -13,13 +13,12 @@ use llmux_types::Secret;
 use memchr::memmem;
 
 use crate::catalog::Provider;
+use crate::traces::{RequestTrace, TRACEPARENT, TRACESTATE, tracestate};
 
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The client's headers that a vendor gets as they are; besides these only the content type and our own.
-static FORWARDED: [HeaderName; 5] = [
-    HeaderName::from_static("traceparent"),
-    HeaderName::from_static("tracestate"),
+/// The client's headers that a vendor gets as they are; besides these only the content type, the trace and our own.
+static FORWARDED: [HeaderName; 3] = [
     HeaderName::from_static("openai-beta"),
     HeaderName::from_static("anthropic-beta"),
     HeaderName::from_static("anthropic-version"),
@@ -45,14 +44,15 @@ static NOT_PASSED_ON: [&str; 15] = [
     "alt-svc",
 ];
 
-const AGENT: &str = concat!("llmux/", env!("CARGO_PKG_VERSION"));
+pub(crate) const AGENT: &str = concat!("llmux/", env!("CARGO_PKG_VERSION"));
 
-/// Makes the headers of a request to a vendor.
+/// Makes the headers of a request to a vendor. Without a trace of ours the client's own passes.
 pub(crate) fn to_vendor(
     client: &HeaderMap,
     provider: &Provider,
     dialect: &[(HeaderName, HeaderValue)],
     request_id: &HeaderValue,
+    trace: Option<&RequestTrace>,
 ) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(8 + provider.headers.len());
     let json = HeaderValue::from_static("application/json");
@@ -66,6 +66,18 @@ pub(crate) fn to_vendor(
     for name in &FORWARDED {
         if let Some(value) = client.get(name) {
             headers.insert(name.clone(), value.clone());
+        }
+    }
+    let (parent, state) = match trace {
+        Some(trace) => {
+            let (parent, state) = trace.headers();
+            (Some(parent), state.cloned())
+        }
+        None => (client.get(TRACEPARENT).cloned(), tracestate(client)),
+    };
+    for (name, value) in [(TRACEPARENT, parent), (TRACESTATE, state)] {
+        if let Some(value) = value {
+            headers.insert(name, value);
         }
     }
     for (name, value) in &provider.headers {

@@ -30,6 +30,7 @@ mod stalled;
 mod tenants;
 mod timed_io;
 mod tls;
+mod traces;
 mod upstream;
 
 use std::process::ExitCode;

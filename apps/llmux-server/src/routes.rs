@@ -259,6 +259,7 @@ pub(crate) async fn handle(connection: Connection, request: Request<Incoming>) -
     let busy = connection.busy.enter();
     let mut exchange =
         Exchange::open(gateway, snapshot, busy, request_id.clone(), client_ip, request.method());
+    exchange.join_trace(request.headers());
 
     let (head, mut body) = request.into_parts();
     let is_head = head.method == Method::HEAD;

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use crate::catalog::Catalog;
 use crate::config::{Database, Settings, Sources};
 use crate::error::chain;
-use crate::gateway::{Gateway, Snapshot, Worker};
+use crate::gateway::{Gateway, Parts, Snapshot, Worker};
 use crate::log::Log;
 use crate::metrics::{self, Metrics};
 use crate::mock::FakeVendor;
@@ -30,6 +30,7 @@ use crate::spool::Spool;
 use crate::tenants::{self, Tenants};
 use crate::timed_io::Busy;
 use crate::tls::{self, Certificates};
+use crate::traces::Traces;
 use crate::upstream::{Upstream, tls_client_config};
 
 /// Why the server did not run, or did not run to a clean end.
@@ -153,15 +154,17 @@ pub(crate) fn run(
     }
 
     let reloading = Reloading::new(sources, &mut settings, warnings, certificates, fake_vendor);
-    let gateway = Gateway::new(
-        Snapshot { settings, catalog },
+    let (traces, exporting) = Traces::start(&settings.tracing, control.handle());
+    let gateway = Gateway::new(Parts {
+        snapshot: Snapshot { settings, catalog },
         gate,
         tenants,
         spool,
-        log.clone(),
+        log: log.clone(),
         metrics,
+        traces,
         reloading,
-    );
+    });
     control.spawn(metrics::upkeep(Arc::clone(&gateway)));
     control.spawn(housekeeping(Arc::clone(&gateway)));
     control.spawn(reload::watch(Arc::clone(&gateway)));
@@ -205,6 +208,9 @@ pub(crate) fn run(
         if worker.join().is_err() {
             tracing::error!("a worker thread panicked");
         }
+    }
+    if let Some(exporting) = exporting {
+        control.block_on(exporting.finish());
     }
     stop_recording.send_replace(true);
     if control.block_on(recording).is_err() {

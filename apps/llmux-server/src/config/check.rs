@@ -9,15 +9,15 @@ use ipnet::IpNet;
 use llmux_types::PriceTable;
 use serde_json::Value as Json;
 
-use super::database;
 use super::file::{self, FileConfig, Toggle};
 use super::node::Origin;
 use super::units::Period;
 use super::walk::{Unset, Walk};
 use super::{
-    Auth, Fixed, IncludeUsage, LogFormat, Logging, Metrics, Problem, Server, Settings, Source,
-    Sources, Stream, Tls, providers, routing, sorted,
+    Auth, Fixed, IncludeUsage, Metrics, Problem, Server, Settings, Source, Sources, Stream, Tls,
+    providers, routing, sorted,
 };
+use super::{database, telemetry};
 
 /// The state of the checks: what was read, and what was found so far.
 pub(super) struct Check<'a> {
@@ -93,6 +93,8 @@ pub(super) fn check(
     let prices = check_prices(&mut check, &sources.working_dir);
     check.positive("stream.keep_alive", config.stream.keep_alive);
     let metrics = check_metrics(&mut check);
+    let logging = telemetry::logging(&mut check);
+    let tracing = telemetry::tracing(&mut check, environment);
     let changed = changed(config);
     refuse_unavailable(&mut check);
     warn_of_no_effect(&mut check, &changed);
@@ -120,14 +122,9 @@ pub(super) fn check(
                 Toggle::False => IncludeUsage::Never,
             },
         },
-        logging: Logging {
-            level: text_of(&config.logging.level),
-            format: match config.logging.format {
-                file::LogFormat::Json => LogFormat::Json,
-                file::LogFormat::Text => LogFormat::Text,
-            },
-        },
+        logging,
         metrics,
+        tracing,
         database,
         default_limits: database::default_limits(config),
         budget: database::budget(config),
@@ -338,10 +335,7 @@ fn warn_of_no_effect(check: &mut Check<'_>, changed: &[String]) {
     let mut keys: Vec<String> = Vec::new();
     for path in changed {
         match path.split_once('.').unwrap_or((path, "")) {
-            ("cache" | "tracing", _)
-            | ("logging", "content")
-            | ("metrics", "litellm_names")
-            | ("rate_limit", "fail_open") => {}
+            ("cache", _) | ("metrics", "litellm_names") | ("rate_limit", "fail_open") => {}
             _ => continue,
         }
         keys.push(path.clone());

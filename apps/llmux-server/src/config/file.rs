@@ -470,15 +470,22 @@ impl Default for Stream {
 }
 
 /// The log on standard output.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Logging {
-    /// Least important level that is shown. Default: `${LOG_LEVEL:info}`.
-    pub(super) level: LogLevel,
+    /// Least important level that is shown: off, error, warn, info, debug or trace; by module in a list such as
+    /// `info,llmux_server::proxy=debug`. Default: `${LOG_LEVEL:info}`.
+    pub(super) level: String,
     /// One JSON object a line, or text for people.
     pub(super) format: LogFormat,
-    /// Log what is asked and answered. No effect in this version.
+    /// Log what is asked and answered, cut at 16 KiB each.
     pub(super) content: bool,
+}
+
+impl Default for Logging {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Json, content: false }
+    }
 }
 
 /// Prometheus metrics.
@@ -509,19 +516,20 @@ impl Default for Metrics {
     }
 }
 
-/// OpenTelemetry traces. No effect in this version.
+/// OpenTelemetry traces.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Tracing {
     /// Whether spans are exported.
     pub(super) enabled: bool,
-    /// Collector's address. Default: `${OTEL_EXPORTER_OTLP_ENDPOINT:localhost:4317}`.
+    /// Collector's address: host:port, or a URL. Default: `${OTEL_EXPORTER_OTLP_ENDPOINT:localhost:4317}`; with
+    /// `protocol: http` `localhost:4318`.
     pub(super) endpoint: String,
-    /// Protocol of the collector.
+    /// OTLP over gRPC, or over HTTP as protobuf.
     pub(super) protocol: Protocol,
     /// Name of this service in the traces.
     pub(super) service_name: String,
-    /// Share of the requests that are traced, from 0 to 1.
+    /// Share of the requests that are traced, from 0 to 1; those that come with a `traceparent` do as it says.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub(super) sample_rate: f64,
 }
@@ -622,17 +630,6 @@ pub(super) enum OnFull {
 pub(super) enum Protocol {
     Grpc,
     Http,
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum LogLevel {
-    Error,
-    Warn,
-    #[default]
-    Info,
-    Debug,
-    Trace,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, Serialize)]

@@ -14,6 +14,7 @@ mod node;
 mod providers;
 mod routing;
 mod settings;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 mod units;

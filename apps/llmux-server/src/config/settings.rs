@@ -33,6 +33,7 @@ pub(crate) struct Settings {
     pub(crate) stream: Stream,
     pub(crate) logging: Logging,
     pub(crate) metrics: Metrics,
+    pub(crate) tracing: Tracing,
     pub(crate) database: Database,
     /// Limits of keys that set none.
     pub(crate) default_limits: DefaultLimits,
@@ -209,11 +210,47 @@ pub(crate) enum IncludeUsage {
     Never,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Logging {
-    /// A `tracing-subscriber` filter directive: `error`, `warn`, `info`, `debug`, `trace`.
+    /// A level, or a list of levels by module: `info,llmux_server::proxy=debug`.
     pub(crate) level: String,
     pub(crate) format: LogFormat,
+    /// Whether what is asked and answered is logged.
+    pub(crate) content: bool,
+}
+
+/// OpenTelemetry traces.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Tracing {
+    pub(crate) enabled: bool,
+    pub(crate) collector: Collector,
+    pub(crate) protocol: TraceProtocol,
+    pub(crate) service_name: String,
+    /// Share of the requests without a parent that are traced, from 0 to 1.
+    pub(crate) sample_rate: f64,
+    /// Attributes of the process besides its name.
+    pub(crate) resource: Vec<(String, String)>,
+}
+
+/// Where spans are sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Collector {
+    pub(crate) https: bool,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    /// `host:port`, as in a URL.
+    pub(crate) authority: String,
+    /// Empty for gRPC.
+    pub(crate) path: String,
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// How spans are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TraceProtocol {
+    Grpc,
+    /// Protobuf in HTTP/1.1.
+    Http,
 }
 
 /// Prometheus metrics.

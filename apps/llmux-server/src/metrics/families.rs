@@ -232,6 +232,11 @@ pub(crate) static SPOOL_DROPPED: Family = Family::counter(
     &[],
     "Usage records that were given up because the spool was full.",
 );
+pub(crate) static TRACE_SPANS: Family = Family::counter(
+    "llmux_trace_spans_total",
+    &["outcome"],
+    "Spans of traces. `outcome`: exported, or dropped because the collector was slow, gone or did not want them.",
+);
 pub(crate) static TENANT_REQUESTS: Family = Family::counter(
     "llmux_tenant_requests_total",
     &["key_id", "team_id"],
@@ -300,6 +305,7 @@ pub(crate) static ALL: &[&Family] = &[
     &SPOOL_BYTES,
     &SPOOL_LAG,
     &SPOOL_DROPPED,
+    &TRACE_SPANS,
     &TENANT_REQUESTS,
     &TENANT_TOKENS,
     &TENANT_SPEND,

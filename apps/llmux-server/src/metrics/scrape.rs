@@ -74,6 +74,10 @@ fn page(gateway: &Gateway) -> String {
     page.single(&family::SPOOL_BYTES, spool.backlog());
     page.single(&family::SPOOL_LAG, spool.lag(wall_clock()).as_secs_f64());
     page.single(&family::SPOOL_DROPPED, spool.dropped());
+    let (exported, dropped) = gateway.traces.counts();
+    page.family(&family::TRACE_SPANS);
+    page.sample(&family::TRACE_SPANS, &["exported"], exported);
+    page.sample(&family::TRACE_SPANS, &["dropped"], dropped);
     process::write(&mut page);
     text.push_str(&page.into_text());
     text

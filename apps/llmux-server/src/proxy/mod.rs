@@ -35,6 +35,7 @@ use crate::exchange::Exchange;
 use crate::gateway::{Snapshot, Worker};
 use crate::headers;
 use crate::tenants;
+use crate::traces::CallAbout;
 use crate::upstream::UpstreamBody;
 
 /// The largest answer that is kept in memory until it is whole, in bytes: images come as base64 in JSON.
@@ -198,6 +199,15 @@ impl<'a> Call<'a> {
             exchange.line.deployment = Some(attempt.deployment.id.clone());
             exchange.line.provider = Some(attempt.deployment.provider.name.clone());
             exchange.line.decision = attempt.why();
+            attempt.trace = exchange.trace.as_mut().and_then(|trace| {
+                trace.call(CallAbout {
+                    endpoint: self.ask.endpoint,
+                    model: &prepared.model,
+                    stream: self.ask.stream,
+                    number: attempts,
+                    decision: attempt.why(),
+                })
+            });
             self.tried.push(attempt.index);
             if !self.snapshot.settings.routing.retry.fallback {
                 self.stay_at(attempt.index);
@@ -498,8 +508,9 @@ impl<'a> Call<'a> {
         let uri: http::Uri = outgoing.url.parse().map_err(unusable)?;
         exchange.line.upstream_model = Some(prepared.model.clone());
         let request_id = &exchange.line.request_id;
+        let trace = exchange.trace.as_deref();
         let headers =
-            headers::to_vendor(&self.ask.headers, provider, &outgoing.headers, request_id);
+            headers::to_vendor(&self.ask.headers, provider, &outgoing.headers, request_id, trace);
         let request = || {
             let mut request = Request::new(Full::new(outgoing.body.clone()));
             *request.method_mut() = http::Method::POST;
@@ -557,6 +568,9 @@ impl<'a> Call<'a> {
             };
             Failed::new(FailureClass::Malformed, message)
         })?;
+        if let Some(trace) = &mut attempt.trace {
+            trace.note_answer(&bytes);
+        }
         let malformed =
             |_| Failed::new(FailureClass::Malformed, "The provider's answer is not valid JSON.");
         let (bytes, summary) = match prepared.way {
@@ -595,6 +609,7 @@ impl<'a> Call<'a> {
             }
         };
         attempt.note(Produced { usage: summary.usage, bytes: bytes.len() as u64 });
+        attempt.note_finish(&summary);
         exchange.note(summary);
         Ok(bytes)
     }

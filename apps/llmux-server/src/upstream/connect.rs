@@ -41,6 +41,14 @@ impl Origin {
         Some(Self { https, host, port, authority })
     }
 
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
+    pub(crate) const fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Puts a request with an absolute URL into the form that the protocol wants.
     pub(super) fn addressed(
         &self,
