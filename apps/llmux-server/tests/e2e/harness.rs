@@ -206,6 +206,15 @@ impl Gateway {
         self.output.text()
     }
 
+    /// Waits until the process has printed `text`.
+    pub(crate) async fn prints(&self, text: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.printed().contains(text) {
+            assert!(Instant::now() < deadline, "no {text:?} in:\n{}", self.printed());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// Sends the signal with which service managers stop a process.
     pub(crate) fn terminate(&self) {
         self.signal("-TERM");

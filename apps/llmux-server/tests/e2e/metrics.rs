@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::auth::MASTER;
 use crate::client::{PATIENCE, Request, send};
+use crate::collector::Collector;
 use crate::control::managed;
 use crate::crashes::{Line, relayed};
 use crate::harness::{ANSWER, Gateway, STOP, USAGE, ask, provider, role, serving, text};
@@ -91,6 +92,8 @@ async fn each_declared_family_moves_and_is_as_the_documentation_says() {
     let routing = json!({"retry_backoff": "1ms", "retry_count": 1, "fallbacks": {"bad": ["good"]}});
     let mut configuration = managed(providers, routing);
     configuration["metrics"] = json!({"tenant_labels": true});
+    let collector = Collector::grpc().await;
+    configuration["tracing"] = collector.tracing();
     // No record fits.
     let mut dropping = configuration.clone();
     dropping["spool"] = json!({"max_bytes": "1", "on_full": "drop"});
@@ -138,7 +141,10 @@ async fn each_declared_family_moves_and_is_as_the_documentation_says() {
     };
     gateway.apply(configuration).await;
     let last = gateway
-        .scraped(&AS_MASTER, |scrape| scrape.sum("llmux_spool_backlog_bytes", &[]) == 0.0)
+        .scraped(&AS_MASTER, |scrape| {
+            scrape.sum("llmux_spool_backlog_bytes", &[]) == 0.0
+                && scrape.sum("llmux_trace_spans_total", &[("outcome", "exported")]) > 0.0
+        })
         .await;
     assert_eq!(last.sum("llmux_spool_lag_seconds", &[]), 0.0);
 

@@ -98,6 +98,6 @@ fn editors_may_find_a_variable_where_a_number_or_a_choice_stands() {
     assert_eq!(port["anyOf"][0]["type"], "integer");
     assert_eq!(port["anyOf"][1], serde_json::json!({ "type": "string", "pattern": "\\$\\{" }));
     assert_eq!(port["default"], 8080);
-    assert_eq!(schema["$defs"]["LogLevel"]["anyOf"][0]["enum"][2], "info");
+    assert_eq!(schema["$defs"]["LogFormat"]["anyOf"][0]["enum"][1], "text");
     assert_eq!(schema["$defs"]["Server"]["properties"]["host"]["type"], "string");
 }

@@ -78,7 +78,21 @@ const ONE_PROBLEM: &[(&str, &str)] = &[
     ),
     (
         "logging: {level: warning}\n",
-        "logging.level (line 1): expected one of error, warn, info, debug, trace, not `warning`",
+        "logging.level (line 1): expected one of off, error, warn, info, debug, trace, or a list such as \
+         info,llmux_server::proxy=debug",
+    ),
+    (
+        "tracing: {endpoint: \"ftp://x\"}\n",
+        "tracing.endpoint (line 1): expected host:port or an http or https URL",
+    ),
+    (
+        "tracing: {endpoint: \"http://x/v1/traces\"}\n",
+        "tracing.endpoint (line 1): has a path, which gRPC does not: `tracing.protocol: http` may be meant",
+    ),
+    ("tracing: {service_name: \"\"}\n", "tracing.service_name (line 1): must not be empty"),
+    (
+        "tracing: {protocol: thrift}\n",
+        "tracing.protocol (line 1): expected one of grpc, http, not `thrift`",
     ),
     ("logging: {format: xml}\n", "logging.format (line 1): expected one of json, text, not `xml`"),
     ("auth: {enabled: on}\n", "auth.enabled (line 1): expected one of auto, true, false, not `on`"),
@@ -309,12 +323,9 @@ fn keys_without_effect_are_named_in_one_warning() {
     let file = provider(
         "cache: {enabled: true, ttl: 2h, memory: {max_bytes: 1MiB}}
 metrics: {litellm_names: true}
-tracing: {endpoint: \"localhost:1\"}
-logging: {content: true}
 ",
     );
-    let keys = "cache.enabled, cache.memory.max_bytes, cache.ttl, logging.content, \
-                metrics.litellm_names, tracing.endpoint";
+    let keys = "cache.enabled, cache.memory.max_bytes, cache.ttl, metrics.litellm_names";
     assert_eq!(
         settings(&file, &[]).warnings,
         [format!("these keys have no effect in this version: {keys}")]
