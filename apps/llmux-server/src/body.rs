@@ -89,7 +89,7 @@ impl HttpBody for Body {
         };
         Poll::Ready(match bytes {
             Ok(Some(bytes)) => {
-                exchange.line.bytes_out += bytes.len();
+                exchange.note_bytes(&bytes);
                 stalled::offer();
                 Some(Ok(Frame::data(bytes)))
             }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use llmux_auth::Caller;
 use llmux_auth::limits::Standing;
@@ -15,6 +16,7 @@ use serde::{Serialize, Serializer};
 
 use crate::charge::Charged;
 use crate::config::LogFormat;
+use crate::content::Content;
 use crate::gateway::{Gateway, Snapshot};
 use crate::metrics::{Ended, Labels};
 use crate::timed_io::BusyGuard;
@@ -147,6 +149,21 @@ fn as_display<S: Serializer>(why: &Option<Why>, serializer: S) -> Result<S::Ok, 
     }
 }
 
+/// The line about what was asked and answered.
+#[derive(Debug, Serialize)]
+struct ContentLine<'a> {
+    #[serde(rename = "timestamp")]
+    time: &'a str,
+    level: &'static str,
+    message: &'static str,
+    #[serde(serialize_with = "as_text")]
+    request_id: &'a HeaderValue,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<&'a str>,
+    request: serde_json::Value,
+    answer: serde_json::Value,
+}
+
 /// See the module.
 pub(crate) struct Exchange {
     gateway: Arc<Gateway>,
@@ -162,6 +179,8 @@ pub(crate) struct Exchange {
     /// Time spent waiting for others before the answer began: the client's body, vendors, the wait between attempts.
     pub(crate) waited: Duration,
     logged: bool,
+    /// What is asked and answered, if that is to be logged.
+    content: Option<Box<Content>>,
     /// `None` if traces are off.
     pub(crate) trace: Option<Box<RequestTrace>>,
     _busy: BusyGuard,
@@ -219,6 +238,7 @@ impl Exchange {
             tokens: 0,
             waited: Duration::ZERO,
             logged: true,
+            content: None,
             trace: None,
             _busy: busy,
         })
@@ -234,6 +254,21 @@ impl Exchange {
     pub(crate) fn unlogged(&mut self) {
         self.logged = false;
         self.trace = None;
+    }
+
+    /// Takes note of what is asked, if that is to be logged.
+    pub(crate) fn note_request(&mut self, body: &Bytes) {
+        if self.snapshot.settings.logging.content {
+            self.content = Some(Box::new(Content::new(body.clone())));
+        }
+    }
+
+    /// Takes note of bytes that the client gets.
+    pub(crate) fn note_bytes(&mut self, bytes: &[u8]) {
+        self.line.bytes_out += bytes.len();
+        if let Some(content) = &mut self.content {
+            content.add(bytes);
+        }
     }
 
     /// Takes note of what the vendor said beside the answer.
@@ -304,11 +339,29 @@ impl Drop for Exchange {
             trace.end(&self.line);
         }
         let log = &self.gateway.log;
-        if self.logged && log.access {
+        if self.logged && (log.access() || self.content.is_some()) {
             let line = &mut self.line;
             line.duration_ms = milliseconds(self.started.elapsed());
             line.time = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
-            if let Some(bytes) = rendered(line, log.format) {
+        }
+        if self.logged
+            && log.access()
+            && let Some(bytes) = rendered(&self.line, log.format())
+        {
+            log.line(bytes);
+        }
+        if let Some(content) = self.content.take() {
+            let (request, answer) = content.shown(&log.redactor());
+            let line = ContentLine {
+                time: &self.line.time,
+                level: "INFO",
+                message: "content",
+                request_id: &self.line.request_id,
+                trace_id: self.line.trace_id.as_deref(),
+                request,
+                answer,
+            };
+            if let Some(bytes) = rendered(&line, log.format()) {
                 log.line(bytes);
             }
         }
@@ -316,7 +369,7 @@ impl Drop for Exchange {
     }
 }
 
-fn rendered(line: &AccessLine, format: LogFormat) -> Option<Vec<u8>> {
+fn rendered(line: &impl Serialize, format: LogFormat) -> Option<Vec<u8>> {
     let mut bytes = serde_json::to_vec(line).ok()?;
     if format == LogFormat::Text {
         let fields: serde_json::Map<String, serde_json::Value> =

@@ -17,6 +17,7 @@ use crate::catalog::Catalog;
 use crate::config::{Fixed, Problem, Settings, Sources, load};
 use crate::gateway::{Gateway, Snapshot};
 use crate::mock::FakeVendor;
+use crate::redact;
 use crate::tls::Certificates;
 
 /// How often the files are read. A change is applied when two readings in a row saw it: it may be half written.
@@ -223,6 +224,8 @@ impl Gateway {
             providers = settings.providers.len(),
             "the configuration is applied"
         );
+        self.log.apply(&settings.logging);
+        self.log.hide(redact::secrets_of(&settings));
         let other_limits = settings.default_limits != running.settings.default_limits;
         self.replace(Snapshot { settings, catalog });
         if other_limits {

@@ -23,6 +23,7 @@ use crate::log::Log;
 use crate::metrics::{self, Metrics};
 use crate::mock::FakeVendor;
 use crate::recorder::{RecordError, Recorder, housekeeping};
+use crate::redact;
 use crate::reload::{self, Reloading};
 use crate::routes::Port;
 use crate::serve::{Phase, Server, check_free, listen};
@@ -105,6 +106,8 @@ pub(crate) fn run(
         Some(key) => key,
         None => kept_master_key(&settings.data_dir)?,
     };
+    settings.auth.master_key.get_or_insert_with(|| master_key.clone());
+    log.hide(redact::secrets_of(&settings));
     let loopback = settings.server.host.is_loopback();
     let plane = match (settings.auth.data_plane_needs_key, loopback) {
         (true, _) => Plane::Keyed,

@@ -75,6 +75,8 @@ impl Settings {
         self.database = running.database.clone();
         self.spool = running.spool;
         self.metrics = running.metrics.clone();
+        let sample_rate = self.tracing.sample_rate;
+        self.tracing = super::Tracing { sample_rate, ..running.tracing.clone() };
         self.data_dir.clone_from(&running.data_dir);
     }
 }

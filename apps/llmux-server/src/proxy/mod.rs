@@ -67,6 +67,7 @@ pub(crate) async fn call(
     let snapshot = Arc::clone(&exchange.snapshot);
     let limit = snapshot.settings.server.max_body_bytes;
     let body = read_body(&head.headers, body, limit, exchange).await?;
+    exchange.note_request(&body);
     // A body may take its time, and the key may be blocked meanwhile.
     let caller =
         if exchange.waited > PROMPT { tenants::caller(gateway, &head).await? } else { caller };
@@ -217,11 +218,14 @@ impl<'a> Call<'a> {
                 Ok(response) => return Ok(response),
                 Err(failed) => failed,
             };
+            // The vendor's words may repeat what was asked.
+            let said = self.snapshot.settings.logging.content.then_some(&*failed.message);
             tracing::debug!(
                 request_id = exchange.line.request_id.to_str().unwrap_or_default(),
                 deployment = attempt.deployment.id,
                 class = failed.class.as_str(),
-                message = %failed.message,
+                status = failed.status_code(),
+                said,
                 "attempt failed"
             );
             let refused =

@@ -22,6 +22,7 @@ mod harness;
 mod headers;
 mod limits;
 mod load;
+mod logs;
 mod manage;
 mod manage_fields;
 mod manage_keys;

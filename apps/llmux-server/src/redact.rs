@@ -1,0 +1,293 @@
+//! Takes secrets out of what is logged: those that the configuration has, and what looks like one.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use llmux_types::Secret;
+use memchr::memmem::{self, Finder};
+
+use crate::config::{Database, Settings};
+
+/// What stands in a secret's place.
+const MASK: &[u8] = b"***";
+
+/// A shorter text of the configuration is no credential, and stands in ordinary text by chance.
+const SHORTEST_SECRET: usize = 8;
+
+/// How the credentials of common vendors and services begin, ours among them.
+const BEGINNINGS: [&str; 20] = [
+    "sk-",
+    "sk_",
+    "pk_",
+    "rk_",
+    "AIza",
+    "ya29.",
+    "gsk_",
+    "xai-",
+    "pplx-",
+    "hf_",
+    "r8_",
+    "nvapi-",
+    "AKIA",
+    "ASIA",
+    "ghp_",
+    "gho_",
+    "ghs_",
+    "github_pat_",
+    "glpat-",
+    "xox",
+];
+
+/// The fewest characters behind such a beginning.
+const SHORTEST_TOKEN: usize = 16;
+
+/// The fewest characters of each of the three parts of a JSON web token.
+const SHORTEST_PART: usize = 8;
+
+/// What a credential follows, behind a colon or an equals sign. In lower case.
+const NAMES: [&str; 5] = ["authorization", "api-key", "api_key", "apikey", "password"];
+
+/// What comes before a credential in an `Authorization` header. In lower case.
+const SCHEMES: [&str; 2] = ["bearer ", "basic "];
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub(crate) struct Redactor {
+    /// The secrets of the configuration, as they are and as JSON writes them.
+    known: Vec<Finder<'static>>,
+}
+
+impl Redactor {
+    pub(crate) fn new(secrets: impl IntoIterator<Item = Secret>) -> Self {
+        let mut texts = Vec::new();
+        for secret in secrets {
+            let text = secret.expose();
+            if text.len() < SHORTEST_SECRET {
+                continue;
+            }
+            let json = serde_json::to_string(text).unwrap_or_default();
+            let json = json.trim_matches('"').to_owned();
+            if json != text {
+                texts.push(json);
+            }
+            texts.push(text.to_owned());
+        }
+        texts.sort_unstable();
+        texts.dedup();
+        let known = texts.iter().map(|text| Finder::new(text).into_owned()).collect();
+        Self { known }
+    }
+
+    /// Returns the text without secrets. What is JSON stays JSON.
+    pub(crate) fn redact<'a>(&self, text: &'a [u8]) -> Cow<'a, [u8]> {
+        let mut found: Vec<Range<usize>> = Vec::new();
+        for secret in &self.known {
+            let length = secret.needle().len();
+            found.extend(secret.find_iter(text).map(|at| at..at + length));
+        }
+        for beginning in BEGINNINGS {
+            find_tokens(text, beginning.as_bytes(), &mut found);
+        }
+        find_web_tokens(text, &mut found);
+        find_named(text, &mut found);
+        if found.is_empty() {
+            return Cow::Borrowed(text);
+        }
+        found.sort_unstable_by_key(|range| range.start);
+        let mut out = Vec::with_capacity(text.len());
+        let mut end = 0;
+        for range in found {
+            if range.start >= end {
+                out.extend_from_slice(&text[end..range.start]);
+                out.extend_from_slice(MASK);
+            }
+            end = end.max(range.end);
+        }
+        out.extend_from_slice(&text[end..]);
+        Cow::Owned(out)
+    }
+}
+
+/// Returns the secrets that a configuration has.
+pub(crate) fn secrets_of(settings: &Settings) -> Vec<Secret> {
+    let mut secrets: Vec<Secret> = settings.auth.master_key.iter().cloned().collect();
+    if let Database::Postgres(config) = &settings.database {
+        secrets.push(config.url.clone());
+    }
+    for provider in &settings.providers {
+        secrets.extend(provider.api_key.clone());
+    }
+    let of_providers = settings.providers.iter().flat_map(|provider| &provider.headers);
+    let headers = of_providers.chain(&settings.tracing.collector.headers);
+    secrets.extend(headers.filter_map(|(_, value)| value.to_str().ok()).map(Secret::new));
+    secrets
+}
+
+const fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
+}
+
+fn word_length(text: &[u8]) -> usize {
+    text.iter().take_while(|&&byte| is_word(byte)).count()
+}
+
+/// Tells whether a word begins at `at`. In JSON a letter behind a backslash may be none of a word.
+fn begins_word(text: &[u8], at: usize) -> bool {
+    match text[..at] {
+        [.., b'\\', b'n' | b't' | b'r'] => true,
+        [.., before] => !is_word(before),
+        [] => true,
+    }
+}
+
+fn find_tokens(text: &[u8], beginning: &[u8], found: &mut Vec<Range<usize>>) {
+    for at in memmem::find_iter(text, beginning) {
+        let length = word_length(&text[at + beginning.len()..]);
+        if length >= SHORTEST_TOKEN && begins_word(text, at) {
+            found.push(at..at + beginning.len() + length);
+        }
+    }
+}
+
+/// Finds JSON web tokens: three words with points between.
+fn find_web_tokens(text: &[u8], found: &mut Vec<Range<usize>>) {
+    for start in memmem::find_iter(text, b"eyJ") {
+        let (mut end, mut parts) = (start, 0);
+        loop {
+            let length = word_length(&text[end..]);
+            end += length;
+            parts += 1;
+            if length < SHORTEST_PART {
+                break;
+            }
+            if parts == 3 {
+                found.push(start..end);
+                break;
+            }
+            if text.get(end) != Some(&b'.') {
+                break;
+            }
+            end += 1;
+        }
+    }
+}
+
+/// Finds what is called a credential, and what follows the name of a scheme.
+fn find_named(text: &[u8], found: &mut Vec<Range<usize>>) {
+    let lower = text.to_ascii_lowercase();
+    for name in NAMES {
+        for at in memmem::find_iter(&lower, name) {
+            let mut start = at + name.len();
+            // Between a name and its value stand a colon or an equals sign, spaces, and quotes, which may be escaped.
+            let between =
+                lower[start..].iter().take_while(|byte| b" :=\"'\\".contains(byte)).count();
+            let separators = &lower[start..start + between];
+            start += between;
+            let quotes = memchr::memchr_iter(b'"', separators).count();
+            // A number or the like has no quotes of its own: without it the line would be no JSON.
+            let is_bare = quotes == 1 && separators.first() == Some(&b'"');
+            if is_bare || !separators.iter().any(|byte| b":=".contains(byte)) {
+                continue;
+            }
+            let scheme =
+                SCHEMES.iter().find(|scheme| lower[start..].starts_with(scheme.as_bytes()));
+            start += scheme.map_or(0, |scheme| scheme.len());
+            push_value(text, start, 1, found);
+        }
+    }
+    for scheme in SCHEMES {
+        for at in memmem::find_iter(&lower, scheme) {
+            if begins_word(&lower, at) {
+                push_value(text, at + scheme.len(), SHORTEST_TOKEN, found);
+            }
+        }
+    }
+}
+
+/// Adds the value that begins at `start`, if it is long enough to be one.
+fn push_value(text: &[u8], start: usize, shortest: usize, found: &mut Vec<Range<usize>>) {
+    let is_part = |byte: &&u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(byte);
+    let length = text[start..].iter().take_while(is_part).count();
+    if length >= shortest {
+        found.push(start..start + length);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn redacted(text: &str) -> String {
+        let redactor =
+            Redactor::new(["our own pass\"word", "gateway-secret", "short"].map(Secret::new));
+        String::from_utf8(redactor.redact(text.as_bytes()).into_owned()).unwrap()
+    }
+
+    #[test]
+    fn secrets_of_the_configuration_are_taken_out() {
+        assert_eq!(redacted("a gateway-secret, b"), "a ***, b");
+        assert_eq!(redacted("xgateway-secretgateway-secret"), "x******");
+        assert_eq!(redacted(r#"{"a":"our own pass\"word"}"#), r#"{"a":"***"}"#);
+        assert_eq!(redacted("our own pass\"word"), "***");
+        assert_eq!(redacted("a short text"), "a short text", "it is too short for a secret");
+    }
+
+    #[test]
+    fn what_looks_like_a_credential_is_taken_out() {
+        let word = "Abcdef0123456789_-x";
+        for beginning in BEGINNINGS {
+            for (before, behind) in
+                [("", ""), ("key: ", " end"), ("\"", "\""), ("\\n", "\\n"), ("=", ".")]
+            {
+                let text = format!("{before}{beginning}{word}{behind}");
+                assert_eq!(redacted(&text), format!("{before}***{behind}"), "{text}");
+            }
+        }
+        let token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N";
+        assert_eq!(redacted(&format!("({token})")), "(***)");
+        for (text, clean) in [
+            ("Authorization: Bearer abc", "Authorization: Bearer ***"),
+            ("authorization=Basic YTpi", "authorization=Basic ***"),
+            (r#"{"Authorization":"Bearer a.b-c"}"#, r#"{"Authorization":"Bearer ***"}"#),
+            (
+                r#"{"x":"{\"authorization\": \"token-1\"}"}"#,
+                r#"{"x":"{\"authorization\": \"***\"}"}"#,
+            ),
+            (r#"{"api_key":"abc","n":1}"#, r#"{"api_key":"***","n":1}"#),
+            ("x-api-key: abc, more", "x-api-key: ***, more"),
+            ("it was Bearer abcdefghijklmnop1 then", "it was Bearer *** then"),
+            ("postgres password='hunter2'", "postgres password='***'"),
+        ] {
+            assert_eq!(redacted(text), clean, "{text}");
+        }
+    }
+
+    #[test]
+    fn ordinary_text_stays() {
+        for text in [
+            "",
+            "a task-force-of-many-people-at-work and a risk-free-rate-of-interest",
+            "sk-short, sk-...abcd, sk- and sk-",
+            "the bearer of the ring needs basic knowledge and authorization codes",
+            "eyJhbGciOiJIUzI1NiJ9 alone, eyJ.a.b",
+            r#"{"api_key":12345,"password":null,"tokens":3}"#,
+            "what is an api_key? The password is what you know.",
+            "ends with authorization: ",
+            "日本語 🦀",
+        ] {
+            assert_eq!(redacted(text), text);
+            assert!(matches!(Redactor::default().redact(text.as_bytes()), Cow::Borrowed(_)));
+        }
+    }
+
+    #[test]
+    fn lines_of_json_stay_json() {
+        for value in ["\"Bearer abcdefgh\"", "12", "null", "true", "[1]", "{\"a\":1}"] {
+            for name in NAMES {
+                let text = format!("{{\"{name}\":{value},\"b\":\"{name}: \\\"x\\\\y\\\"\"}}");
+                let clean = redacted(&text);
+                assert!(serde_json::from_str::<serde_json::Value>(&clean).is_ok(), "{clean}");
+            }
+        }
+    }
+}
