@@ -19,7 +19,7 @@ use crate::exchange::Exchange;
 use crate::gateway::{Gateway, Snapshot};
 use crate::manage::{Call, Entry};
 use crate::proxy::{next_model, resolve};
-use crate::reload::ReloadError;
+use crate::reload::{ReloadError, Trigger};
 use crate::routes::{endpoint_of, json_response};
 
 /// `POST /route/explain`: which deployment a request would go to, and why. The body is the request itself; of its
@@ -166,10 +166,11 @@ pub(crate) async fn reload(
         }
     };
     let shared = Arc::clone(gateway);
-    let reload = move || shared.reload(expected.as_deref());
+    let reload = move || shared.reload(Trigger::Asked { expected: expected.as_deref() });
     let reloaded = gateway.tenants.runtime().spawn_blocking(reload).await;
     let status = reloaded.map_err(|_| ApiError::internal())?.map_err(|error| match error {
         ReloadError::Checksum(found) => ApiError::other_checksum(found.as_deref()),
+        ReloadError::Unsteady => ApiError::configuration_changing(),
         ReloadError::Rejected(problems) => ApiError::invalid_configuration(&problems),
     })?;
     let entry = Entry {

@@ -112,6 +112,12 @@ impl ApiError {
             .param("expected_checksum")
     }
 
+    /// The configuration files do not stay as they are for long enough to be read.
+    pub(crate) fn configuration_changing() -> Self {
+        let message = "The configuration files changed while they were read.";
+        Self::new(StatusCode::CONFLICT, INVALID, Some("configuration_changing"), message)
+    }
+
     /// The configuration file was not applied.
     pub(crate) fn invalid_configuration(problems: &[String]) -> Self {
         let message = format!("The configuration has problems: {}.", problems.join("; "));

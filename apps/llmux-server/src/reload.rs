@@ -23,6 +23,9 @@ use crate::tls::Certificates;
 /// How often the files are read. A change is applied when two readings in a row saw it: it may be half written.
 const POLL: Duration = Duration::from_secs(1);
 
+/// How often files that change while they are read are read again, and the wait between.
+const READINGS: (u32, Duration) = (20, Duration::from_millis(25));
+
 /// What the administrator is told of the configuration.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Status {
@@ -60,6 +63,17 @@ pub(crate) enum ReloadError {
     Checksum(Option<String>),
     /// Its problems, without any secret.
     Rejected(Vec<String>),
+    /// The files are just being changed.
+    Unsteady,
+}
+
+/// Why a configuration is read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Trigger<'a> {
+    /// Somebody asked; with the SHA-256 that the configuration file must have, if that matters.
+    Asked { expected: Option<&'a str> },
+    /// The files changed to this content.
+    Noticed { fingerprint: u64 },
 }
 
 /// What reloading needs to know.
@@ -135,18 +149,21 @@ impl Reloading {
 }
 
 impl Gateway {
-    /// Applies what the files say now; blocks. With `expected`, the SHA-256 of the configuration file, only if the file
-    /// is that one.
+    /// Applies what the files say now; blocks.
     ///
     /// # Errors
     /// If there is a problem, which is logged; the configuration is as it was.
-    pub(crate) fn reload(&self, expected: Option<&str>) -> Result<Status, ReloadError> {
+    pub(crate) fn reload(&self, trigger: Trigger<'_>) -> Result<Status, ReloadError> {
         let mut state = self.reloading.state();
-        // Before the files are read: what is written meanwhile is seen as a change.
         let files = state.files.clone();
-        let seen = fingerprint(&files);
-        let tried = self.apply(&mut state, expected);
+        let (seen, loaded) = self.read(&files, trigger)?;
+        let expected = match trigger {
+            Trigger::Asked { expected } => expected,
+            Trigger::Noticed { .. } => None,
+        };
+        let tried = self.apply(&mut state, loaded, expected);
         match &tried {
+            Err(ReloadError::Unsteady) => return Err(ReloadError::Unsteady),
             // The new files were not there to be looked at before; a change of theirs in between is found by the next one.
             Ok(()) if files != state.files => state.seen = fingerprint(&state.files),
             Ok(()) => state.seen = seen,
@@ -169,12 +186,41 @@ impl Gateway {
         tried.map(|()| state.status.clone())
     }
 
-    fn apply(&self, state: &mut State, expected: Option<&str>) -> Result<(), ReloadError> {
+    /// Reads the configuration while no file changes: a half written one may look like a good one. Returns with it the
+    /// content of the files.
+    fn read(
+        &self,
+        files: &[PathBuf],
+        trigger: Trigger<'_>,
+    ) -> Result<(u64, Result<Settings, Vec<Problem>>), ReloadError> {
+        for _ in 0..READINGS.0 {
+            let seen = fingerprint(files);
+            if matches!(trigger, Trigger::Noticed { fingerprint } if fingerprint != seen) {
+                return Err(ReloadError::Unsteady);
+            }
+            let loaded = load(&self.reloading.sources);
+            if fingerprint(files) == seen {
+                return Ok((seen, loaded));
+            }
+            std::thread::sleep(READINGS.1);
+        }
+        tracing::warn!(
+            "the configuration files changed while they were read: the one before still counts"
+        );
+        Err(ReloadError::Unsteady)
+    }
+
+    fn apply(
+        &self,
+        state: &mut State,
+        loaded: Result<Settings, Vec<Problem>>,
+        expected: Option<&str>,
+    ) -> Result<(), ReloadError> {
         let rejected = |text: String| ReloadError::Rejected(vec![text]);
         let problems = |problems: Vec<Problem>| {
             ReloadError::Rejected(problems.iter().map(Problem::to_string).collect())
         };
-        let mut settings = load(&self.reloading.sources).map_err(problems)?;
+        let mut settings = loaded.map_err(problems)?;
         let found = settings.source.checksum.as_deref();
         if expected.is_some_and(|expected| Some(expected) != found) {
             return Err(ReloadError::Checksum(settings.source.checksum));
@@ -254,7 +300,7 @@ pub(crate) async fn watch(gateway: Arc<Gateway>) {
             }
             if before == Some(now) {
                 // Problems are logged.
-                let _ = shared.reload(None);
+                let _ = shared.reload(Trigger::Noticed { fingerprint: now });
                 return None;
             }
             Some(now)

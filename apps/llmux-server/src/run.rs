@@ -24,7 +24,7 @@ use crate::metrics::{self, Metrics};
 use crate::mock::FakeVendor;
 use crate::recorder::{RecordError, Recorder, housekeeping};
 use crate::redact;
-use crate::reload::{self, Reloading};
+use crate::reload::{self, Reloading, Trigger};
 use crate::routes::Port;
 use crate::serve::{Phase, Server, check_free, listen};
 use crate::spool::Spool;
@@ -257,7 +257,7 @@ impl Signals {
                 _ = self.hangup.recv() => {
                     let gateway = Arc::clone(gateway);
                     // Problems are logged.
-                    tokio::task::spawn_blocking(move || drop(gateway.reload(None)));
+                    tokio::task::spawn_blocking(move || drop(gateway.reload(Trigger::Asked { expected: None })));
                 }
             }
         }

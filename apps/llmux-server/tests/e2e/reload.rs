@@ -527,3 +527,33 @@ async fn two_hundred_reloads_under_load_lose_no_request_and_no_connection() {
         assert_eq!((&state["in_flight"], &state["provider_in_flight"]), (&json!(0), &json!(0)));
     }
 }
+
+#[tokio::test]
+async fn the_log_follows() {
+    let vendor = vendor().await;
+    let start = managed(vec![provider(&vendor, "a")], json!({}));
+    let mut gateway = Gateway::start(start.clone()).await;
+    let id = |response: &Response| response.header("x-request-id").unwrap().to_owned();
+    let first = id(&gateway.chat(&ask("a")).await);
+    gateway.logged(&first);
+
+    let mut quiet = start.clone();
+    quiet["logging"] = json!({"level": "error"});
+    gateway.apply(quiet).await;
+    let second = id(&gateway.chat(&ask("a")).await);
+    let mut text = start.clone();
+    text["logging"] = json!({"format": "text"});
+    // A vendor's new key is a secret from now on.
+    text["providers"][0]["api_key"] = json!("another-key-of-the-vendor");
+    gateway.apply(text).await;
+    let response = gateway.chat_with("a", &[("x-request-id", "another-key-of-the-vendor")]).await;
+    let third = id(&response);
+    gateway.apply(start).await;
+    let fourth = id(&gateway.chat(&ask("a")).await);
+    gateway.logged(&fourth);
+    let printed = gateway.printed();
+    assert!(!printed.contains(&second), "{printed}");
+    assert!(!printed.contains(&third), "{printed}");
+    let in_text = |line: &&str| line.contains("INFO request:") && line.contains("route=\"/v1/");
+    assert_eq!(printed.lines().filter(in_text).count(), 1, "{printed}");
+}
