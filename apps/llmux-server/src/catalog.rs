@@ -224,6 +224,11 @@ impl DeploymentState {
         }
     }
 
+    /// Returns what the provider is asked for; `None`: what the client asks for.
+    pub(crate) fn upstream_model(&self) -> Option<&str> {
+        self.upstream_model.as_deref()
+    }
+
     /// Returns the labels of the deployment in metrics: its id, its model, its provider.
     pub(crate) fn labels(&self) -> [&str; 3] {
         [&self.deployment_id, &self.model, &self.provider]

@@ -247,7 +247,8 @@ fn check_auth(check: &mut Check<'_>, host: IpAddr) -> Auth {
 }
 
 fn check_metrics(check: &mut Check<'_>) -> Metrics {
-    let file::Metrics { enabled, path, require_auth, tenant_labels, .. } = &check.config.metrics;
+    let file::Metrics { enabled, path, require_auth, tenant_labels, litellm_names } =
+        &check.config.metrics;
     let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "/-_.~".contains(letter);
     if !path.starts_with('/') {
         check.problem("metrics.path", "must begin with `/`");
@@ -261,6 +262,7 @@ fn check_metrics(check: &mut Check<'_>) -> Metrics {
         path: path.clone(),
         require_auth: *require_auth || *tenant_labels,
         tenant_labels: *tenant_labels,
+        litellm_names: *litellm_names,
     }
 }
 
@@ -335,7 +337,7 @@ fn warn_of_no_effect(check: &mut Check<'_>, changed: &[String]) {
     let mut keys: Vec<String> = Vec::new();
     for path in changed {
         match path.split_once('.').unwrap_or((path, "")) {
-            ("cache", _) | ("metrics", "litellm_names") | ("rate_limit", "fail_open") => {}
+            ("cache", _) | ("rate_limit", "fail_open") => {}
             _ => continue,
         }
         keys.push(path.clone());

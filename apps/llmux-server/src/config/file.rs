@@ -500,7 +500,7 @@ pub(super) struct Metrics {
     pub(super) require_auth: bool,
     /// Add families by key and team, for at most 1000 keys; implies `require_auth`.
     pub(super) tenant_labels: bool,
-    /// Also serve them under LiteLLM's names. No effect in this version.
+    /// Also serve them under LiteLLM's names, for its dashboards.
     pub(super) litellm_names: bool,
 }
 

@@ -262,6 +262,8 @@ pub(crate) struct Metrics {
     pub(crate) require_auth: bool,
     /// Whether keys and teams have series of their own.
     pub(crate) tenant_labels: bool,
+    /// Whether they are also served under LiteLLM's names.
+    pub(crate) litellm_names: bool,
 }
 
 impl Metrics {

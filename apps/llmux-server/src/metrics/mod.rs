@@ -5,6 +5,7 @@
 //! does. What the gateway knows anyway (deployments, spool, limits) is read when somebody asks for the page.
 
 mod families;
+mod litellm;
 mod meters;
 mod page;
 mod process;

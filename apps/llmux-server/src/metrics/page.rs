@@ -6,6 +6,11 @@ use std::fmt::{Display, Write as _};
 
 use super::families::Family;
 
+/// Writes the value of a label.
+pub(super) fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
 /// A text that grows by families.
 #[derive(Debug, Default)]
 pub(super) struct Page {
@@ -28,14 +33,7 @@ impl Page {
             open = ',';
             self.text.push_str(name);
             self.text.push_str("=\"");
-            for letter in value.chars() {
-                match letter {
-                    '\\' => self.text.push_str("\\\\"),
-                    '"' => self.text.push_str("\\\""),
-                    '\n' => self.text.push_str("\\n"),
-                    other => self.text.push(other),
-                }
-            }
+            self.text.push_str(&escaped(value));
             self.text.push('"');
         }
         if open == ',' {

@@ -8,9 +8,9 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
 use llmux_types::Money;
 
-use super::families as family;
-use super::page::Page;
+use super::page::{Page, escaped};
 use super::process;
+use super::{families as family, litellm};
 use crate::body::Reply;
 use crate::catalog::DeploymentState;
 use crate::error::ApiError;
@@ -33,8 +33,16 @@ pub(crate) async fn answer(
         tenants::no_web_page(gateway, head)?;
     }
     let shared = Arc::clone(gateway);
+    let also_litellm = exchange.snapshot.settings.metrics.litellm_names;
     // Requests do not wait for it.
-    let written = gateway.tenants.runtime().spawn_blocking(move || page(&shared)).await;
+    let writing = gateway.tenants.runtime().spawn_blocking(move || {
+        let mut text = page(&shared);
+        if also_litellm {
+            litellm::write(&mut text, &names_of_deployments(&shared));
+        }
+        text
+    });
+    let written = writing.await;
     let text = written.map_err(|_| ApiError::internal())?;
     let mut response = Response::new(Reply::Whole(text.into()));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(TEXT));
@@ -81,6 +89,17 @@ fn page(gateway: &Gateway) -> String {
     process::write(&mut page);
     text.push_str(&page.into_text());
     text
+}
+
+/// Returns the names of all deployments as pages write them.
+fn names_of_deployments(gateway: &Gateway) -> litellm::Deployments {
+    let states = gateway.current().catalog.deployments();
+    let names = states.iter().map(|state| {
+        let [id, model, _] = state.labels();
+        let names = (escaped(model), escaped(state.upstream_model().unwrap_or(model)));
+        (escaped(id), names)
+    });
+    names.collect()
 }
 
 fn deployments(gateway: &Gateway, page: &mut Page) {

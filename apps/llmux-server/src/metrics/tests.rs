@@ -12,6 +12,7 @@ fn settings(tenant_labels: bool) -> config::Metrics {
         path: "/metrics".to_owned(),
         require_auth: false,
         tenant_labels,
+        litellm_names: false,
     }
 }
 
@@ -56,13 +57,11 @@ fn names_are_unique_and_follow_the_rules_of_prometheus() {
 }
 
 #[test]
-fn the_table_of_families_is_up_to_date() {
-    const START: &str = "<!-- families: made from the source, see the test -->\n";
-    const END: &str = "<!-- end of families -->\n";
-    let mut table = "| Family | Type | Labels | Meaning |\n|---|---|---|---|\n".to_owned();
+fn the_tables_of_families_are_up_to_date() {
+    let mut families = "| Family | Type | Labels | Meaning |\n|---|---|---|---|\n".to_owned();
     for family in ALL {
         let labels: Vec<String> = family.labels.iter().map(|label| format!("`{label}`")).collect();
-        table.push_str(&format!(
+        families.push_str(&format!(
             "| `{}` | {} | {} | {} |\n",
             family.name,
             family.kind.as_str(),
@@ -71,14 +70,28 @@ fn the_table_of_families_is_up_to_date() {
         ));
     }
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/observability.md");
-    let text = std::fs::read_to_string(path).expect("docs/observability.md is there");
-    let (before, rest) = text.split_once(START).expect("the start of the table");
-    let (found, after) = rest.split_once(END).expect("the end of the table");
-    if found.trim() != table.trim() && std::env::var_os("LLMUX_BLESS").is_some() {
-        std::fs::write(path, format!("{before}{START}\n{table}\n{END}{after}")).expect("writable");
-        return;
+    let mut text = std::fs::read_to_string(path).expect("docs/observability.md is there");
+    for (start, end, table) in [
+        (
+            "<!-- families: made from the source, see the test -->\n",
+            "<!-- end of families -->\n",
+            families,
+        ),
+        (
+            "<!-- aliases: made from the source, see the test -->\n",
+            "<!-- end of aliases -->\n",
+            litellm::table(),
+        ),
+    ] {
+        let (before, rest) = text.split_once(start).expect("the start of the table");
+        let (found, after) = rest.split_once(end).expect("the end of the table");
+        if found.trim() != table.trim() && std::env::var_os("LLMUX_BLESS").is_some() {
+            text = format!("{before}{start}\n{table}\n{end}{after}");
+            std::fs::write(path, &text).expect("writable");
+            continue;
+        }
+        assert_eq!(found.trim(), table.trim(), "run this test with LLMUX_BLESS=1 to write it anew");
     }
-    assert_eq!(found.trim(), table.trim(), "run this test with LLMUX_BLESS=1 to write it anew");
 }
 
 #[test]
