@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 
-use super::families::{self as family, Family, Kind};
+use super::families::{self as family, Family};
 
 /// Where a label of theirs comes from.
 #[derive(Clone, Copy, Debug)]
@@ -266,7 +266,7 @@ pub(super) fn table() -> String {
             labels.join(", "),
             ours.name
         ));
-        assert_eq!(ours.kind == Kind::Counter, name.ends_with("_total"), "{name}");
+        assert_eq!(ours.kind == family::Kind::Counter, name.ends_with("_total"), "{name}");
     }
     table
 }
