@@ -170,6 +170,22 @@ impl Ask {
         matches!(&self.body, AskBody::Json(request) if request.usage_asked())
     }
 
+    /// Returns the body as the client sent it, if it is JSON.
+    pub(crate) const fn json_body(&self) -> Option<&Bytes> {
+        match &self.body {
+            AskBody::Json(request) => Some(request.body()),
+            AskBody::Multipart(_) => None,
+        }
+    }
+
+    /// Returns the body if it has the field `cache`.
+    pub(crate) const fn body_with_cache(&self) -> Option<&Bytes> {
+        match &self.body {
+            AskBody::Json(request) if request.has_cache_field() => Some(request.body()),
+            _ => None,
+        }
+    }
+
     /// Returns the body for an attempt, and whether usage was asked for on our own account.
     pub(crate) fn edited(&self, model: &str, ask_usage: bool) -> (Bytes, bool) {
         match &self.body {

@@ -20,6 +20,7 @@ use crate::attempt::Attempt;
 use crate::charge::Produced;
 use crate::error::Failed;
 use crate::exchange::{Exchange, Outcome};
+use crate::proxy::SharedReply;
 use crate::stalled;
 use crate::upstream::UpstreamBody;
 
@@ -33,6 +34,8 @@ pub(crate) enum Reply {
     Events(Box<Events>),
     /// Any other bytes, passed on as they come.
     Bytes(Box<Through>),
+    /// The answer of a call that others may wait for, too.
+    Shared(Box<SharedReply>),
 }
 
 /// The body of a response. What the request reserved and its log line are settled when it is dropped, at its end or
@@ -59,6 +62,7 @@ impl Drop for Body {
             Reply::Whole(_) => {}
             Reply::Events(events) => events.abandon(exchange),
             Reply::Bytes(through) => through.abandon(exchange),
+            Reply::Shared(shared) => shared.abandon(exchange),
         }
         if let Some(admitted) = self.admitted.take() {
             admitted.finish(exchange.tokens(), std::time::Instant::now());
@@ -86,6 +90,7 @@ impl HttpBody for Body {
             }
             Reply::Events(events) => Ok(ready!(events.poll_next(context, exchange))),
             Reply::Bytes(through) => ready!(through.poll_next(context, exchange)),
+            Reply::Shared(shared) => ready!(shared.poll_next(context, exchange)),
         };
         Poll::Ready(match bytes {
             Ok(Some(bytes)) => {
@@ -106,7 +111,7 @@ impl HttpBody for Body {
         match &self.reply {
             Reply::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Reply::Bytes(through) => through.upstream.size_hint(),
-            Reply::Events(_) => SizeHint::default(),
+            Reply::Events(_) | Reply::Shared(_) => SizeHint::default(),
         }
     }
 }
@@ -228,7 +233,7 @@ impl Events {
     }
 
     /// Returns the client's next bytes; `None` at the end.
-    fn poll_next(
+    pub(crate) fn poll_next(
         &mut self,
         context: &mut Context<'_>,
         exchange: &mut Exchange,
@@ -310,7 +315,7 @@ impl Events {
     }
 
     /// The client is gone.
-    fn abandon(&mut self, exchange: &mut Exchange) {
+    pub(crate) fn abandon(&mut self, exchange: &mut Exchange) {
         self.upstream = None;
         if let Some(attempt) = self.settled(exchange) {
             exchange.note_charged(attempt.cancel());
@@ -397,7 +402,8 @@ impl Through {
         })
     }
 
-    fn poll_next(
+    /// Returns the client's next bytes; `None` at the end.
+    pub(crate) fn poll_next(
         &mut self,
         context: &mut Context<'_>,
         exchange: &mut Exchange,
@@ -456,7 +462,7 @@ impl Through {
     }
 
     /// The client is gone.
-    fn abandon(&mut self, exchange: &mut Exchange) {
+    pub(crate) fn abandon(&mut self, exchange: &mut Exchange) {
         if let Some(attempt) = self.attempt.take() {
             exchange.note_charged(attempt.cancel());
         }

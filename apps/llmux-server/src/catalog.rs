@@ -73,6 +73,8 @@ pub(crate) struct Deployment {
     /// Whether the log says that its calls cost nothing for want of a price.
     told_unpriced: AtomicBool,
     pub(crate) meter: Arc<DeploymentMeter>,
+    /// Whether requests may be bound to it by tags.
+    pub(crate) is_tagged: bool,
 }
 
 impl Deployment {
@@ -519,6 +521,7 @@ fn deployment(
         prices: None,
         timeout: model.timeout,
         told_unpriced: AtomicBool::new(false),
+        is_tagged: !model.tags.is_empty(),
         meter,
     }
 }

@@ -90,18 +90,11 @@ impl Charge {
         let (usage, estimated) = billed(open.endpoint, &open.expected, end.status, produced);
         let usage = plausible(usage);
         let cost = llmux_types::cost(&prices, &usage);
-        let sum =
-            |parts: [Option<u64>; 2]| parts.into_iter().flatten().fold(0, u64::saturating_add);
         record.end_time = wall_clock().max(record.start_time);
         record.status = end.status;
         record.status_code = end.status_code;
         record.error_code = end.error.map(str::to_owned);
-        record.prompt_tokens = sum([usage.prompt_tokens, usage.beside_prompt_tokens]);
-        record.completion_tokens = sum([usage.completion_tokens, usage.beside_completion_tokens]);
-        record.total_tokens = record.prompt_tokens.saturating_add(record.completion_tokens);
-        record.cached_tokens = usage.cached_tokens.unwrap_or(0);
-        record.cache_write_tokens = usage.cache_write_tokens.unwrap_or(0);
-        record.reasoning_tokens = usage.reasoning_tokens.unwrap_or(0);
+        record_usage(&mut record, &usage);
         record.spend = cost.total;
         record.time_to_first_token_ms =
             end.first_output.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
@@ -138,6 +131,17 @@ impl Drop for Charge {
     }
 }
 
+/// Writes the tokens into a record.
+pub(crate) fn record_usage(record: &mut UsageRecord, usage: &Usage) {
+    let sum = |parts: [Option<u64>; 2]| parts.into_iter().flatten().fold(0, u64::saturating_add);
+    record.prompt_tokens = sum([usage.prompt_tokens, usage.beside_prompt_tokens]);
+    record.completion_tokens = sum([usage.completion_tokens, usage.beside_completion_tokens]);
+    record.total_tokens = record.prompt_tokens.saturating_add(record.completion_tokens);
+    record.cached_tokens = usage.cached_tokens.unwrap_or(0);
+    record.cache_write_tokens = usage.cache_write_tokens.unwrap_or(0);
+    record.reasoning_tokens = usage.reasoning_tokens.unwrap_or(0);
+}
+
 /// Returns what is to be charged, and whether it is an estimate. The vendor's counts are the bill; of an answer that was
 /// cut off they may lack what came last, and some vendors do not count.
 fn billed(
@@ -169,7 +173,7 @@ fn billed(
 const MOST_TOKENS: u64 = 1 << 32;
 
 /// Cuts counts that cannot be: they come from a broken vendor, and must neither ruin the caller nor the record.
-fn plausible(mut usage: Usage) -> Usage {
+pub(crate) fn plausible(mut usage: Usage) -> Usage {
     for count in [
         &mut usage.prompt_tokens,
         &mut usage.completion_tokens,

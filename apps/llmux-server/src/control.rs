@@ -184,6 +184,64 @@ pub(crate) async fn reload(
     Ok(json_response(StatusCode::OK, &status))
 }
 
+/// `GET /cache/stats`: what the response cache has, and what became of it since the process started.
+pub(crate) fn cache_stats(gateway: &Gateway, snapshot: &Snapshot) -> Response<Reply> {
+    let settings = &snapshot.settings.cache;
+    let tiers: Vec<Value> = gateway
+        .cache
+        .stats()
+        .into_iter()
+        .map(|tier| {
+            json!({
+                "tier": tier.tier,
+                "healthy": tier.healthy,
+                "entries": tier.entries,
+                "bytes": tier.bytes,
+                "hits": tier.hits,
+                "misses": tier.misses,
+                "writes": tier.stores,
+                "evictions": tier.evictions,
+                "failures": tier.failures,
+                "skipped": tier.skipped,
+            })
+        })
+        .collect();
+    let answer = json!({
+        "enabled": settings.enabled,
+        "type": settings.kind.as_str(),
+        "scope": settings.scope.as_str(),
+        "namespace": &*settings.namespace,
+        "ttl_seconds": settings.ttl.as_secs_f64(),
+        "calls_in_flight": gateway.cache.under_way(),
+        "tiers": tiers,
+    });
+    json_response(StatusCode::OK, &answer)
+}
+
+/// `POST /cache/flush`: forgets all answers of the namespace. Carried out to its end even if the client leaves.
+pub(crate) async fn cache_flush(
+    gateway: &Arc<Gateway>,
+    snapshot: &Snapshot,
+    call: Call,
+) -> Result<Response<Reply>, ApiError> {
+    let namespace = Arc::clone(&snapshot.settings.cache.namespace);
+    let flush = gateway.cache.flush(Arc::clone(&namespace));
+    let flushing = gateway.tenants.runtime().spawn(async move {
+        let flushed = flush.await;
+        let answer = json!({ "removed": flushed.removed, "complete": flushed.complete });
+        let entry = Entry {
+            action: "cache flushed",
+            table: "cache",
+            object_id: &namespace,
+            before: None,
+            after: Some(answer.clone()),
+        };
+        call.audit(entry).await.map(|()| answer)
+    });
+    let answer = flushing.await.map_err(|_| ApiError::internal())??;
+    Ok(json_response(StatusCode::OK, &answer))
+}
+
 /// `POST /control/deployments/cooldown`: takes a deployment out of use for a while, or back into it. The body has
 /// `deployment_id` and `cooldown_seconds`; 0 ends the cooldown.
 pub(crate) async fn set_cooldown(

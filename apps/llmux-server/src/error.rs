@@ -21,7 +21,7 @@ use crate::metrics::Refusal;
 use crate::upstream::SendError;
 
 /// An answer in OpenAI's error envelope.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ApiError {
     pub(crate) status: StatusCode,
     pub(crate) error: Box<ErrorObject>,

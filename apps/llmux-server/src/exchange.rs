@@ -43,6 +43,45 @@ impl Outcome {
     }
 }
 
+/// What the cache had to do with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Lookup {
+    /// The answer was kept, or came by a call that another request had begun.
+    Hit,
+    Miss,
+    /// It was not asked.
+    Bypass,
+}
+
+impl Lookup {
+    /// Returns the name used in logs and headers.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Bypass => "bypass",
+        }
+    }
+}
+
+/// What is known of a call that another request may be told, too.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Noted {
+    provider: Option<String>,
+    deployment: Option<String>,
+    upstream_model: Option<String>,
+    decision: Option<Why>,
+    attempts: u32,
+    pub(crate) error: Option<String>,
+    pub(crate) usage: Option<Usage>,
+    cost: Option<Money>,
+    soft_budget: Option<String>,
+    pub(crate) finish_reason: Option<String>,
+    labels: Labels,
+    waited: Duration,
+}
+
 /// The line in the access log.
 #[derive(Debug, Serialize)]
 pub(crate) struct AccessLine {
@@ -74,9 +113,8 @@ pub(crate) struct AccessLine {
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_display")]
     pub(crate) decision: Option<Why>,
     pub(crate) attempts: u32,
-    /// `hit`, `miss` or `bypass`, where there is a cache.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) cache: Option<&'static str>,
+    pub(crate) cache: Option<Lookup>,
     pub(crate) stream: bool,
     pub(crate) status: u16,
     pub(crate) outcome: Outcome,
@@ -183,7 +221,8 @@ pub(crate) struct Exchange {
     content: Option<Box<Content>>,
     /// `None` if traces are off.
     pub(crate) trace: Option<Box<RequestTrace>>,
-    _busy: BusyGuard,
+    /// `None`: it stands for no request of its own.
+    busy: Option<BusyGuard>,
 }
 
 impl Exchange {
@@ -240,7 +279,7 @@ impl Exchange {
             logged: true,
             content: None,
             trace: None,
-            _busy: busy,
+            busy: Some(busy),
         })
     }
 
@@ -248,6 +287,85 @@ impl Exchange {
     pub(crate) fn join_trace(&mut self, headers: &HeaderMap) {
         self.trace = self.gateway.traces.begin(&self.snapshot.settings.tracing, headers);
         self.line.trace_id = self.trace.as_ref().and_then(|trace| trace.recorded_id());
+    }
+
+    /// Makes a record for a call that is made for this request, and perhaps for others. It is neither logged nor counted.
+    pub(crate) fn aside(&self) -> Box<Self> {
+        let line = AccessLine {
+            time: String::new(),
+            request_id: self.line.request_id.clone(),
+            method: self.line.method.clone(),
+            caller: self.line.caller.clone(),
+            model: self.line.model.clone(),
+            provider: None,
+            deployment: None,
+            upstream_model: None,
+            trace_id: None,
+            error: None,
+            soft_budget: None,
+            finish_reason: None,
+            ..self.line
+        };
+        Box::new(Self {
+            gateway: Arc::clone(&self.gateway),
+            snapshot: Arc::clone(&self.snapshot),
+            line,
+            labels: self.labels,
+            started: self.started,
+            standing: self.standing,
+            tokens: 0,
+            waited: Duration::ZERO,
+            logged: false,
+            content: None,
+            trace: self.trace.clone(),
+            busy: None,
+        })
+    }
+
+    /// Returns what is known of the call that this record is for.
+    pub(crate) fn noted(&self) -> Noted {
+        let line = &self.line;
+        Noted {
+            provider: line.provider.clone(),
+            deployment: line.deployment.clone(),
+            upstream_model: line.upstream_model.clone(),
+            decision: line.decision,
+            attempts: line.attempts,
+            error: line.error.clone(),
+            usage: line.usage,
+            cost: line.cost,
+            soft_budget: line.soft_budget.clone(),
+            finish_reason: line.finish_reason.clone(),
+            labels: self.labels,
+            waited: self.waited,
+        }
+    }
+
+    /// Takes over what is known of the call that was made for this request. Returns how long that waited for others.
+    pub(crate) fn take_over(&mut self, noted: Noted) -> Duration {
+        let line = &mut self.line;
+        line.provider = noted.provider;
+        line.deployment = noted.deployment;
+        line.upstream_model = noted.upstream_model;
+        line.decision = noted.decision;
+        line.attempts = noted.attempts;
+        line.error = noted.error;
+        line.usage = noted.usage;
+        line.cost = noted.cost;
+        line.soft_budget = noted.soft_budget;
+        line.finish_reason = noted.finish_reason;
+        self.labels = noted.labels;
+        noted.waited
+    }
+
+    /// Returns what the vendor counted.
+    pub(crate) const fn usage(&self) -> Option<Usage> {
+        self.line.usage
+    }
+
+    /// Tells whether there was output.
+    pub(crate) const fn has_output(&self) -> bool {
+        self.line.ttft_ms.is_some()
     }
 
     /// Keeps a request that nobody asks about, such as a health check, out of the log and the traces.
@@ -334,6 +452,9 @@ pub(crate) fn milliseconds(time: Duration) -> f64 {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        if self.busy.is_none() {
+            return;
+        }
         self.measure();
         if let Some(trace) = self.trace.take() {
             trace.end(&self.line);

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use llmux_auth::Gate;
 use llmux_auth::tenants::UnixMillis;
 
+use crate::cache::ResponseCache;
 use crate::catalog::Catalog;
 use crate::config::Settings;
 use crate::log::Log;
@@ -31,6 +32,7 @@ pub(crate) struct Gateway {
     pub(crate) gate: Gate,
     pub(crate) tenants: Tenants,
     pub(crate) spool: Arc<Spool>,
+    pub(crate) cache: ResponseCache,
     ids: RecordIds,
     pub(crate) log: Log,
     pub(crate) metrics: Metrics,
@@ -52,17 +54,20 @@ pub(crate) struct Parts {
     pub(crate) metrics: Metrics,
     pub(crate) traces: Traces,
     pub(crate) reloading: Reloading,
+    pub(crate) cache: ResponseCache,
 }
 
 impl Gateway {
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
-        let Parts { snapshot, gate, tenants, spool, log, metrics, traces, reloading } = parts;
+        let Parts { snapshot, gate, tenants, spool, log, metrics, traces, reloading, cache } =
+            parts;
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         Arc::new(Self {
             current: ArcSwap::from_pointee(snapshot),
             gate,
             tenants,
             spool,
+            cache,
             ids: RecordIds::new(),
             log,
             metrics,

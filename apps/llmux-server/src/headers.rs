@@ -86,6 +86,15 @@ pub(crate) fn to_vendor(
     headers
 }
 
+/// Returns the client's headers by which a vendor may answer otherwise: versions and features in testing.
+pub(crate) fn features(client: &HeaderMap) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+    let traces = |name: &&HeaderName| matches!(name.as_str(), "traceparent" | "tracestate");
+    FORWARDED
+        .iter()
+        .filter(move |name| !traces(name))
+        .filter_map(|name| client.get(name).map(|value| (name, value)))
+}
+
 /// Renames a vendor's headers to `llm_provider-*`, but for those that repeat a secret of ours.
 pub(crate) fn from_vendor(vendor: &HeaderMap, secrets: &[Secret]) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(vendor.len() + 10);

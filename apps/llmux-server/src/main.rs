@@ -3,6 +3,7 @@
 mod ask;
 mod attempt;
 mod body;
+mod cache;
 mod catalog;
 mod charge;
 mod cli;

@@ -237,8 +237,13 @@ impl Gateway {
             }
             _ => None,
         };
-        let catalog = Catalog::new(&settings, &self.metrics, Some(&running.catalog))
-            .map_err(|error| rejected(error.to_string()))?;
+        self.cache.apply(&settings.cache).map_err(|error| rejected(error.to_string()))?;
+        let catalog = Catalog::new(&settings, &self.metrics, Some(&running.catalog));
+        let catalog = catalog.map_err(|error| {
+            // It took these settings a moment ago.
+            let _ = self.cache.apply(&running.settings.cache);
+            rejected(error.to_string())
+        })?;
 
         // From here on nothing fails.
         if let Some((certificates, read)) = certificate {

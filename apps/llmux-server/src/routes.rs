@@ -26,7 +26,7 @@ use crate::body::{Body, Reply};
 use crate::catalog::Listed;
 use crate::collect::{discard, read_body};
 use crate::error::ApiError;
-use crate::exchange::{Exchange, Outcome, milliseconds};
+use crate::exchange::{Exchange, Lookup, Outcome, milliseconds};
 use crate::gateway::{Gateway, Snapshot, Worker};
 use crate::manage::{self, Operation};
 use crate::timed_io::Busy;
@@ -69,6 +69,8 @@ enum Action {
     Config,
     Reload,
     SetCooldown,
+    CacheStats,
+    CacheFlush,
     Manage(Operation),
 }
 
@@ -130,6 +132,8 @@ static ROUTES: &[Route] = &[
     control("POST", "/control/deployments/cooldown", ADMIN, Action::SetCooldown),
     control("GET", "/control/config", ADMIN_VIEWER, Action::Config),
     control("POST", "/control/config/reload", ADMIN, Action::Reload),
+    control("GET", "/cache/stats", ADMIN_VIEWER, Action::CacheStats),
+    control("POST", "/cache/flush", ADMIN, Action::CacheFlush),
     control("POST", "/route/explain", ADMIN_VIEWER, Action::Explain),
     manage("POST", "/key/generate", USER, Operation::KeyGenerate),
     manage("POST", "/key/update", USER, Operation::KeyUpdate),
@@ -317,12 +321,16 @@ fn add_headers(response: &mut Response<Reply>, exchange: &Exchange) {
     if line.soft_budget.is_some() {
         set("x-llmux-soft-budget", "exceeded");
     }
-    if line.attempts == 0 {
+    if let Some(cache) = line.cache {
+        set("x-llmux-cache", cache.as_str());
+    }
+    if line.attempts > 0 {
+        set("x-llmux-deployment", line.deployment.as_deref().unwrap_or_default());
+        set("x-llmux-provider", line.provider.as_deref().unwrap_or_default());
+        set("x-llmux-attempts", &line.attempts.to_string());
+    } else if line.cache != Some(Lookup::Hit) {
         return;
     }
-    set("x-llmux-deployment", line.deployment.as_deref().unwrap_or_default());
-    set("x-llmux-provider", line.provider.as_deref().unwrap_or_default());
-    set("x-llmux-attempts", &line.attempts.to_string());
     // The cost of a stream is not known when its head leaves.
     if let Some(cost) = line.cost.filter(|_| !line.stream) {
         set("x-llmux-response-cost", &cost.to_string());
@@ -437,6 +445,15 @@ async fn dispatch(
             check(&caller, Deed::Change)?;
             let call = manage::Call::new(gateway, &caller, exchange);
             Ok((control::reload(gateway, &call, &body).await?, None))
+        }
+        Action::CacheStats => {
+            check(&caller, Deed::Read)?;
+            Ok((control::cache_stats(gateway, &exchange.snapshot), None))
+        }
+        Action::CacheFlush => {
+            check(&caller, Deed::Change)?;
+            let call = manage::Call::new(gateway, &caller, exchange);
+            Ok((control::cache_flush(gateway, &exchange.snapshot, call).await?, None))
         }
         Action::Explain => {
             check(&caller, Deed::Read)?;

@@ -12,9 +12,11 @@ use std::time::Duration;
 use llmux_auth::store::StoreError;
 use llmux_auth::{Gate, Plane};
 use llmux_types::Secret;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::cache::ResponseCache;
 use crate::catalog::Catalog;
 use crate::config::{Database, Settings, Sources};
 use crate::error::chain;
@@ -156,6 +158,7 @@ pub(crate) fn run(
         }
     }
 
+    let cache = open_cache(&settings, &control)?;
     let reloading = Reloading::new(sources, &mut settings, warnings, certificates, fake_vendor);
     let (traces, exporting) = Traces::start(&settings.tracing, control.handle());
     let gateway = Gateway::new(Parts {
@@ -167,6 +170,7 @@ pub(crate) fn run(
         metrics,
         traces,
         reloading,
+        cache,
     });
     control.spawn(metrics::upkeep(Arc::clone(&gateway)));
     control.spawn(housekeeping(Arc::clone(&gateway)));
@@ -224,6 +228,15 @@ pub(crate) fn run(
     tracing::info!("stopped");
     log.flush();
     Ok(())
+}
+
+/// Makes the response cache, and gives Redis a moment to be there.
+fn open_cache(settings: &Settings, control: &Runtime) -> Result<ResponseCache, RunError> {
+    let redis = settings.redis.clone();
+    let cache = ResponseCache::new(&settings.cache, redis, control.handle().clone())
+        .map_err(|error| RunError::Configuration(format!("redis: {error}")))?;
+    control.block_on(cache.greet());
+    Ok(cache)
 }
 
 /// Where the server listens.

@@ -48,7 +48,8 @@ fn check_accepts_the_promised_samples_and_lists_warnings() {
     assert_eq!(
         text(&output.stdout),
         "warning: provider anthropic is disabled: ANTHROPIC_API_KEY is not set\n\
-         warning: these keys have no effect in this version: cache.enabled\n\
+         warning: cache.enabled is true and the data plane needs no key: calls without one share their answers, \
+         whatever cache.scope is\n\
          configuration ok\n"
     );
     assert_eq!(output.status.code(), Some(0));

@@ -1,6 +1,6 @@
 //! Bytes that one writes and many read, each from the beginning.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
@@ -22,17 +22,68 @@ pub(crate) struct Log(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    chunks: Vec<Bytes>,
+    /// What some reader may still need.
+    chunks: VecDeque<Bytes>,
+    /// How many chunks were there before these.
+    forgotten: usize,
+    /// The size of these.
+    bytes: usize,
+    /// The most bytes that are kept; `None`: all.
+    limit: Option<usize>,
+    /// The limit was passed: what all have read is forgotten, and nobody can begin any more.
+    sealed: bool,
     end: Option<Result<(), Aborted>>,
-    readers: BTreeMap<u64, Option<Waker>>,
+    readers: BTreeMap<u64, Place>,
     next_reader: u64,
 }
 
+/// How far a reader is.
+#[derive(Debug, Default)]
+struct Place {
+    next: usize,
+    waker: Option<Waker>,
+    /// It was too far behind.
+    cut: bool,
+}
+
+impl State {
+    /// Forgets what nobody needs, and gives up readers for whom too much would have to be kept.
+    fn trim(&mut self) {
+        let last = self.forgotten + self.chunks.len().saturating_sub(1);
+        loop {
+            let places = self.readers.values().filter(|place| !place.cut);
+            let slowest = places.map(|place| place.next).min().unwrap_or(usize::MAX);
+            while self.forgotten < slowest
+                && let Some(chunk) = self.chunks.pop_front()
+            {
+                self.forgotten += 1;
+                self.bytes -= chunk.len();
+            }
+            // What came last is everybody's, however large.
+            if self.limit.is_none_or(|limit| self.bytes <= limit) || slowest >= last {
+                return;
+            }
+            for place in self.readers.values_mut().filter(|place| place.next == slowest) {
+                place.cut = true;
+            }
+        }
+    }
+}
+
 impl Log {
+    pub(crate) fn with_limit(bytes: usize) -> Self {
+        Self(Mutex::new(State { limit: Some(bytes), ..State::default() }))
+    }
+
     pub(crate) fn push(&self, bytes: Bytes) {
         let mut state = lock(&self.0);
         if state.end.is_none() && !bytes.is_empty() {
-            state.chunks.push(bytes);
+            state.bytes += bytes.len();
+            state.chunks.push_back(bytes);
+            state.sealed |= state.limit.is_some_and(|limit| state.bytes > limit);
+            if state.sealed {
+                state.trim();
+            }
         }
         wake_all(state);
     }
@@ -44,11 +95,17 @@ impl Log {
         wake_all(state);
     }
 
+    /// Tells whether a new reader would get all from the beginning.
+    pub(crate) fn is_whole(&self) -> bool {
+        !lock(&self.0).sealed
+    }
+
     fn add_reader(&self) -> u64 {
         let mut state = lock(&self.0);
         let id = state.next_reader;
         state.next_reader += 1;
-        state.readers.insert(id, None);
+        let cut = state.sealed;
+        state.readers.insert(id, Place { cut, ..Place::default() });
         id
     }
 
@@ -59,7 +116,8 @@ impl Log {
 
 /// Wakes everybody who waits, after the lock is gone.
 fn wake_all(mut state: MutexGuard<'_, State>) {
-    let wakers: Vec<Waker> = state.readers.values_mut().filter_map(Option::take).collect();
+    let wakers: Vec<Waker> =
+        state.readers.values_mut().filter_map(|place| place.waker.take()).collect();
     drop(state);
     wakers.into_iter().for_each(Waker::wake);
 }
@@ -130,16 +188,26 @@ impl Reader {
 
     /// Returns the next bytes: `None` after the last, [`Aborted`] where they break off. Cancel-safe.
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Aborted>>> {
-        let mut state = lock(&self.log.0);
-        if let Some(bytes) = state.chunks.get(self.next) {
+        let mut guard = lock(&self.log.0);
+        let state = &mut *guard;
+        let place = state.readers.entry(self.id).or_default();
+        if place.cut {
+            return Poll::Ready(Some(Err(Aborted)));
+        }
+        let bytes = self.next.checked_sub(state.forgotten).and_then(|at| state.chunks.get(at));
+        if let Some(bytes) = bytes.cloned() {
             self.next += 1;
-            return Poll::Ready(Some(Ok(bytes.clone())));
+            place.next = self.next;
+            if state.sealed {
+                state.trim();
+            }
+            return Poll::Ready(Some(Ok(bytes)));
         }
         match state.end {
             Some(Ok(())) => Poll::Ready(None),
             Some(Err(aborted)) => Poll::Ready(Some(Err(aborted))),
             None => {
-                let slot = state.readers.entry(self.id).or_default();
+                let slot = &mut place.waker;
                 if !slot.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
                     *slot = Some(context.waker().clone());
                 }
@@ -155,8 +223,8 @@ impl Reader {
 
     /// Forgets that this reader waits: it is about to move by itself.
     pub(crate) fn stay_awake(&self) {
-        if let Some(slot) = lock(&self.log.0).readers.get_mut(&self.id) {
-            *slot = None;
+        if let Some(place) = lock(&self.log.0).readers.get_mut(&self.id) {
+            place.waker = None;
         }
     }
 
@@ -173,7 +241,11 @@ impl Clone for Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        lock(&self.log.0).readers.remove(&self.id);
+        let mut state = lock(&self.log.0);
+        state.readers.remove(&self.id);
+        if state.sealed {
+            state.trim();
+        }
     }
 }
 

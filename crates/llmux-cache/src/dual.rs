@@ -21,6 +21,16 @@ impl<S: Cache> Dual<S> {
     pub const fn new(local: Local, shared: S) -> Self {
         Self { local, shared }
     }
+
+    /// Returns the cache in front.
+    pub const fn local(&self) -> &Local {
+        &self.local
+    }
+
+    /// Returns the cache behind it.
+    pub const fn shared(&self) -> &S {
+        &self.shared
+    }
 }
 
 impl<S: Cache> Cache for Dual<S> {

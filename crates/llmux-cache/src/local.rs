@@ -37,7 +37,11 @@ impl Default for LocalConfig {
 #[derive(Debug)]
 pub struct Local {
     entries: QuickCache<Hashed, Slot, ByBytes, BuildHasherDefault<FirstBytes>, Evictions>,
-    config: LocalConfig,
+    max_item_bytes: AtomicU64,
+    /// What fills a shard is refused by it.
+    largest: u64,
+    /// In milliseconds.
+    ttl: AtomicU64,
     evictions: Arc<AtomicU64>,
     hits: AtomicU64,
     misses: AtomicU64,
@@ -67,18 +71,25 @@ impl Local {
             BuildHasherDefault::default(),
             Evictions(Arc::clone(&evictions)),
         );
-        // What fills a shard is refused by it.
-        let largest = entries.shard_capacity() / 10 * 9;
-        let max_item_bytes = config.max_item_bytes.min(largest.saturating_sub(OVERHEAD));
+        let largest = (entries.shard_capacity() / 10 * 9).saturating_sub(OVERHEAD);
         Self {
             entries,
-            config: LocalConfig { max_item_bytes, ..config },
+            max_item_bytes: AtomicU64::new(config.max_item_bytes.min(largest)),
+            largest,
+            ttl: AtomicU64::new(milliseconds(config.ttl)),
             evictions,
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
             stores: AtomicU64::new(0),
             too_large: AtomicU64::new(0),
         }
+    }
+
+    /// Changes, for entries that are written from now on, how large they may be and how long they are kept here. The
+    /// most bytes of all together stay, and what an entry may have of them.
+    pub fn set_limits(&self, max_item_bytes: u64, ttl: Duration) {
+        self.max_item_bytes.store(max_item_bytes.min(self.largest), Ordering::Relaxed);
+        self.ttl.store(milliseconds(ttl), Ordering::Relaxed);
     }
 
     /// Finds an entry; see [`Cache::get`].
@@ -99,9 +110,9 @@ impl Local {
 
     /// Keeps an entry; see [`Cache::put`].
     pub fn keep(&self, key: &CacheKey, entry: Arc<Entry>, now_ms: u64) {
-        let ttl = u64::try_from(self.config.ttl.as_millis()).unwrap_or(u64::MAX);
+        let ttl = self.ttl.load(Ordering::Relaxed);
         let expires_ms = entry.expires_ms().min(now_ms.saturating_add(ttl));
-        if entry.size() as u64 > self.config.max_item_bytes {
+        if entry.size() as u64 > self.max_item_bytes.load(Ordering::Relaxed) {
             self.too_large.fetch_add(1, Ordering::Relaxed);
             // What it would have replaced is out of date.
             self.entries.remove(&Hashed(*key.hash()));
@@ -158,6 +169,10 @@ impl Cache for Local {
             healthy: true,
         }]
     }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[derive(Clone, Debug)]

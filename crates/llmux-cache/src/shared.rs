@@ -31,10 +31,18 @@ pub struct WeakShared<S> {
 impl<S: Source> Shared<S> {
     /// Starts to share a source.
     pub fn new(source: S) -> Self {
-        Self {
-            source: Arc::new(Mutex::new(Some(source))),
-            reader: Reader::new(&Arc::new(Log::default())),
-        }
+        Self::of(source, Log::default())
+    }
+
+    /// Starts to share a source of which at most so many bytes are kept. When there are more, nobody can join any more,
+    /// what all have read is forgotten, and a reader who is further behind gets [`Aborted`]. What came last is kept for
+    /// all, however large it is.
+    pub fn with_limit(source: S, bytes: usize) -> Self {
+        Self::of(source, Log::with_limit(bytes))
+    }
+
+    fn of(source: S, log: Log) -> Self {
+        Self { source: Arc::new(Mutex::new(Some(source))), reader: Reader::new(&Arc::new(log)) }
     }
 
     /// Returns a way to this source for others.
@@ -104,9 +112,11 @@ impl<S> fmt::Debug for Shared<S> {
 }
 
 impl<S> WeakShared<S> {
-    /// Returns a reader that starts at the first byte. `None`: all readers have left, so that the source is gone.
+    /// Returns a reader that starts at the first byte. `None`: all readers have left, so that the source is gone; or the
+    /// beginning is forgotten.
     pub fn upgrade(&self) -> Option<Shared<S>> {
-        Some(Shared { source: self.source.upgrade()?, reader: Reader::new(&self.log) })
+        let source = self.source.upgrade()?;
+        self.log.is_whole().then(|| Shared { source, reader: Reader::new(&self.log) })
     }
 }
 
@@ -214,6 +224,47 @@ mod tests {
         for item in ["a", "b"] {
             give(&pipe, Some(item));
             assert_eq!(next(&mut fast, &count), text(item));
+        }
+    }
+
+    #[test]
+    fn beyond_its_limit_nobody_joins_and_who_is_far_behind_is_cut_off() {
+        let pipe = Arc::new(Mutex::new(Pipe::default()));
+        let mut fast = Shared::with_limit(Outlet(Arc::clone(&pipe)), 4);
+        let weak = fast.downgrade();
+        let mut near = fast.clone();
+        let mut far = fast.clone();
+        let count = Count::new();
+        for item in ["aa", "bb"] {
+            give(&pipe, Some(item));
+            assert_eq!(next(&mut fast, &count), text(item));
+            assert_eq!(next(&mut near, &count), text(item));
+        }
+        assert!(weak.upgrade().is_some());
+        for item in ["cc", "larger than the limit"] {
+            give(&pipe, Some(item));
+            assert_eq!(next(&mut fast, &count), text(item));
+            assert_eq!(next(&mut near, &count), text(item));
+        }
+        assert!(weak.upgrade().is_none());
+        let cut = poll(&count, |context| far.poll_next(context));
+        assert_eq!(cut, Poll::Ready(Some(Err(Aborted))));
+        give(&pipe, None);
+        assert_eq!(next(&mut fast, &count), Poll::Ready(None));
+        assert_eq!(next(&mut near, &count), Poll::Ready(None));
+    }
+
+    #[test]
+    fn one_large_item_reaches_all() {
+        let pipe = Arc::new(Mutex::new(Pipe::default()));
+        let mut first = Shared::with_limit(Outlet(Arc::clone(&pipe)), 1);
+        let mut second = first.clone();
+        let count = Count::new();
+        give(&pipe, Some("large"));
+        give(&pipe, None);
+        for reader in [&mut first, &mut second] {
+            assert_eq!(next(reader, &count), text("large"));
+            assert_eq!(next(reader, &count), Poll::Ready(None));
         }
     }
 

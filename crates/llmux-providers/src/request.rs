@@ -52,6 +52,7 @@ pub struct JsonRequest {
     usage_asked: bool,
     /// Whether some of the gateway's own fields must be taken out.
     has_control_fields: bool,
+    has_cache_field: bool,
     tags: Vec<String>,
     max_output_tokens: Option<u64>,
     has_odd_maximum: bool,
@@ -112,6 +113,7 @@ impl JsonRequest {
             stream_options,
             usage_asked,
             has_control_fields,
+            has_cache_field: fields.has_cache,
             tags,
             max_output_tokens: fields.max_output_tokens,
             has_odd_maximum: fields.has_odd_maximum,
@@ -172,6 +174,11 @@ impl JsonRequest {
     /// its bytes are.
     pub const fn estimated_input_tokens(&self) -> u64 {
         self.estimated_input_tokens
+    }
+
+    /// Tells whether the body has the field `cache`.
+    pub const fn has_cache_field(&self) -> bool {
+        self.has_cache_field
     }
 
     /// Returns the body as it came.

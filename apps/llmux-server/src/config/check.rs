@@ -15,7 +15,7 @@ use super::units::Period;
 use super::walk::{Unset, Walk};
 use super::{
     Auth, Fixed, IncludeUsage, Metrics, Problem, Server, Settings, Source, Sources, Stream, Tls,
-    providers, routing, sorted,
+    cache, providers, routing, sorted,
 };
 use super::{database, telemetry};
 
@@ -96,7 +96,6 @@ pub(super) fn check(
     let logging = telemetry::logging(&mut check);
     let tracing = telemetry::tracing(&mut check, environment);
     let changed = changed(config);
-    refuse_unavailable(&mut check);
     warn_of_no_effect(&mut check, &changed);
     let data_dir = environment.get("LLMUX_DATA_DIR").filter(|path| !path.is_empty());
     let data_dir = sources.working_dir.join(data_dir.map_or("data", String::as_str));
@@ -105,6 +104,8 @@ pub(super) fn check(
         source.files.push(sources.working_dir.join(&config.pricing_file));
     }
     source.files.extend(server.tls.iter().flat_map(|tls| [tls.cert.clone(), tls.key.clone()]));
+    let redis = cache::redis(&mut check, &sources.working_dir);
+    let cache = cache::check(&mut check, auth.data_plane_needs_key);
     let settings = Settings {
         source,
         fixed: Fixed::of(config),
@@ -126,6 +127,8 @@ pub(super) fn check(
         metrics,
         tracing,
         database,
+        cache,
+        redis,
         default_limits: database::default_limits(config),
         budget: database::budget(config),
         retention: Some(config.spend.retention.duration()).filter(|time| !time.is_zero()),
@@ -313,31 +316,12 @@ pub(super) fn compare(ours: &Json, default: &Json, path: &str, changed: &mut Vec
     }
 }
 
-/// What would be unsafe to leave out stops the start.
-fn refuse_unavailable(check: &mut Check<'_>) {
-    let redis = &check.config.redis;
-    let addr = redis.addr.as_ref().is_some_and(|addr| !addr.is_empty());
-    for (key, given) in [
-        ("redis.addr", addr),
-        ("redis.cluster_addrs", !redis.cluster_addrs.is_empty()),
-        ("redis.sentinel_addrs", !redis.sentinel_addrs.is_empty()),
-        ("redis.sentinel_master", !redis.sentinel_master.is_empty()),
-    ] {
-        if given {
-            check.problem(
-                key,
-                "Redis is not available in this version; leave it out, or set it to nothing",
-            );
-        }
-    }
-}
-
 /// What is only missed, not unsafe, may be written and is named in one warning.
 fn warn_of_no_effect(check: &mut Check<'_>, changed: &[String]) {
     let mut keys: Vec<String> = Vec::new();
     for path in changed {
         match path.split_once('.').unwrap_or((path, "")) {
-            ("cache", _) | ("rate_limit", "fail_open") => {}
+            ("rate_limit", "fail_open") => {}
             _ => continue,
         }
         keys.push(path.clone());

@@ -159,7 +159,7 @@ impl Default for Database {
     }
 }
 
-/// Shared counters, shared cache and shared cooldowns. Not available in this version.
+/// Where gateways share what they have: the response cache, in this version. A change needs a restart.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Redis {
@@ -171,15 +171,15 @@ pub(super) struct Redis {
     #[serde(skip_serializing)]
     #[schemars(with = "String")]
     pub(super) password: Option<Secret>,
-    /// Number of the database.
+    /// Number of the database, 0 to 255; 0 with a cluster.
     pub(super) db: u32,
-    /// Addresses of a cluster's nodes.
+    /// Addresses of a cluster's nodes: `host:port`, or `rediss://host:port` with TLS. Instead of `addr`.
     pub(super) cluster_addrs: Vec<String>,
-    /// Addresses of sentinels.
+    /// Addresses of sentinels, written like those of a cluster. Instead of `addr`.
     pub(super) sentinel_addrs: Vec<String>,
     /// Name of the sentinels' master.
     pub(super) sentinel_master: String,
-    /// PEM file with the certificate authority of the server.
+    /// PEM file with the certificate authority of the server. Without it the system's authorities count.
     pub(super) ca_file: String,
 }
 
@@ -340,20 +340,20 @@ impl Default for Routing {
     }
 }
 
-/// Response cache. No effect in this version.
+/// Response cache.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Cache {
-    /// Whether answers are cached.
+    /// Whether answers of chat completions, completions and embeddings are kept and given again.
     pub(super) enabled: bool,
-    /// Where answers are kept.
+    /// Where answers are kept: in this process, in Redis, or in this process in front of Redis.
     #[serde(rename = "type")]
     pub(super) kind: CacheType,
-    /// How long an answer is good.
+    /// How long an answer is good, however often it is given.
     pub(super) ttl: Period,
-    /// Prefix of the keys in a shared cache.
+    /// Prefix of the keys in a shared cache; a flush empties it.
     pub(super) namespace: String,
-    /// Who shares answers.
+    /// Who shares answers: nobody but the key itself, its team, its organization, all.
     pub(super) scope: CacheScope,
     pub(super) memory: CacheMemory,
 }
@@ -375,11 +375,11 @@ impl Default for Cache {
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct CacheMemory {
-    /// Most memory for answers.
+    /// Most memory for answers. When it is full, those go that are used least.
     pub(super) max_bytes: Size,
-    /// Largest answer that is kept.
+    /// Largest answer that is kept, in Redis, too.
     pub(super) max_item_bytes: Size,
-    /// How long an answer stays in memory.
+    /// How long an answer stays in memory, at most as long as `cache.ttl`.
     pub(super) ttl: Period,
 }
 

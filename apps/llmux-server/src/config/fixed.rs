@@ -73,6 +73,7 @@ impl Settings {
         (ours.workers, ours.tls) = (theirs.workers, theirs.tls.clone());
         self.auth = running.auth.clone();
         self.database = running.database.clone();
+        self.redis = running.redis.clone();
         self.spool = running.spool;
         self.metrics = running.metrics.clone();
         let sample_rate = self.tracing.sample_rate;

@@ -4,6 +4,7 @@
 //! schema of `FileConfig` and typed by it (`walk`), figment merges the layers over the defaults, and `check` turns the
 //! result into `Settings`. Problems of all steps are collected and told together.
 
+mod cache;
 mod check;
 mod database;
 mod environment;

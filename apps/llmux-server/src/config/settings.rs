@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use llmux_auth::DefaultLimits;
 use llmux_auth::store::PostgresConfig;
+use llmux_cache::{RedisConfig, Scope};
 use llmux_providers::Vendor;
 use llmux_router::{Builtin, Fallbacks, RetryPolicy};
 use llmux_types::{PriceTable, Secret};
@@ -35,6 +37,9 @@ pub(crate) struct Settings {
     pub(crate) metrics: Metrics,
     pub(crate) tracing: Tracing,
     pub(crate) database: Database,
+    pub(crate) cache: Cache,
+    /// Where Redis is; `None`: there is none. A change needs a restart.
+    pub(crate) redis: Option<RedisConfig>,
     /// Limits of keys that set none.
     pub(crate) default_limits: DefaultLimits,
     pub(crate) budget: Budget,
@@ -251,6 +256,45 @@ pub(crate) enum TraceProtocol {
     Grpc,
     /// Protobuf in HTTP/1.1.
     Http,
+}
+
+/// The response cache.
+#[derive(Clone, Debug)]
+pub(crate) struct Cache {
+    pub(crate) enabled: bool,
+    pub(crate) kind: CacheKind,
+    /// How long an answer is good.
+    pub(crate) ttl: Duration,
+    pub(crate) namespace: Arc<str>,
+    pub(crate) scope: Scope,
+    /// The most memory for answers.
+    pub(crate) memory_bytes: u64,
+    /// The largest answer that is kept, wherever that is.
+    pub(crate) max_item_bytes: u64,
+    /// How long an answer stays in memory.
+    pub(crate) memory_ttl: Duration,
+}
+
+/// Where answers are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CacheKind {
+    /// In memory.
+    Local,
+    /// In Redis.
+    Redis,
+    /// In memory in front of Redis.
+    Dual,
+}
+
+impl CacheKind {
+    /// Returns the word used in configurations.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Redis => "redis",
+            Self::Dual => "dual",
+        }
+    }
 }
 
 /// Prometheus metrics.

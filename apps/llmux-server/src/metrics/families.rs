@@ -217,6 +217,55 @@ pub(crate) static DATABASE_UP: Family = Family::gauge(
     &[],
     "1 if the database answered when it was last asked, which is every 5 seconds, else 0.",
 );
+pub(crate) static CACHE_REQUESTS: Family = Family::counter(
+    "llmux_cache_requests_total",
+    &["model", "result"],
+    "Requests that the response cache had a part in. `result`: hit, shared (by a call that another request had begun), \
+     miss or bypass.",
+);
+pub(crate) static CACHE_LOOKUP: Family = Family::histogram(
+    "llmux_cache_lookup_seconds",
+    &[],
+    "How long the response cache took to find an answer, or not to.",
+    OVERHEAD,
+);
+pub(crate) static CACHE_UNKEPT: Family = Family::counter(
+    "llmux_cache_unkept_answers_total",
+    &["reason"],
+    "Whole answers that were not kept. `reason`: too_large, truncated (by a limit or a filter), cut, error, empty or unreadable.",
+);
+pub(crate) static CACHE_READS: Family = Family::counter(
+    "llmux_cache_reads_total",
+    &["tier", "result"],
+    "Looks into the places where answers are kept. `tier`: local or redis. `result`: hit or miss.",
+);
+pub(crate) static CACHE_WRITES: Family =
+    Family::counter("llmux_cache_writes_total", &["tier"], "Answers that were kept.");
+pub(crate) static CACHE_FAILURES: Family = Family::counter(
+    "llmux_cache_failures_total",
+    &["tier", "kind"],
+    "Reads and writes that did not come about. `kind`: failed (an error, or no answer in time), or skipped, since there was \
+     no answer shortly before.",
+);
+pub(crate) static CACHE_EVICTIONS: Family = Family::counter(
+    "llmux_cache_evictions_total",
+    &[],
+    "Answers that made room for others in memory.",
+);
+pub(crate) static CACHE_ENTRIES: Family =
+    Family::gauge("llmux_cache_entries", &[], "Answers in memory, expired ones among them.");
+pub(crate) static CACHE_BYTES: Family =
+    Family::gauge("llmux_cache_bytes", &[], "Size of the answers in memory.");
+pub(crate) static CACHE_CALLS: Family = Family::gauge(
+    "llmux_cache_calls_in_flight",
+    &[],
+    "Calls that requests which ask the same at this moment wait for.",
+);
+pub(crate) static REDIS_UP: Family = Family::gauge(
+    "llmux_redis_up",
+    &[],
+    "1 if Redis answered when it was last asked, which is every 5 seconds, else 0. Without a cache in Redis there is no value.",
+);
 pub(crate) static SPOOL_BYTES: Family = Family::gauge(
     "llmux_spool_backlog_bytes",
     &[],
@@ -302,6 +351,17 @@ pub(crate) static ALL: &[&Family] = &[
     &KEYS_CACHED,
     &KEY_READS,
     &DATABASE_UP,
+    &CACHE_REQUESTS,
+    &CACHE_LOOKUP,
+    &CACHE_UNKEPT,
+    &CACHE_READS,
+    &CACHE_WRITES,
+    &CACHE_FAILURES,
+    &CACHE_EVICTIONS,
+    &CACHE_ENTRIES,
+    &CACHE_BYTES,
+    &CACHE_CALLS,
+    &REDIS_UP,
     &SPOOL_BYTES,
     &SPOOL_LAG,
     &SPOOL_DROPPED,

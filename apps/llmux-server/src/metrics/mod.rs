@@ -16,13 +16,14 @@ mod tests;
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use llmux_auth::Caller;
 use llmux_auth::limits::ScopeKind;
-use metrics::Counter;
+use llmux_cache::Unfit;
+use metrics::{Counter, Histogram};
 
 pub(crate) use self::meters::{Account, DeploymentMeter};
 pub(crate) use self::registry::Name;
@@ -37,6 +38,9 @@ use crate::gateway::Gateway;
 
 /// How often histograms are folded together and the database is asked whether it is there.
 const UPKEEP: Duration = Duration::from_secs(5);
+
+/// How long Redis may take to answer.
+const PING: Duration = Duration::from_secs(1);
 
 /// The most keys that have series of their own.
 const MOST_TENANTS: usize = 1000;
@@ -79,6 +83,48 @@ impl Refusal {
             Self::Deployments => ["rate_limit", "deployment"],
             Self::Price => ["price", ""],
             Self::Spool => ["spool", ""],
+        }
+    }
+}
+
+/// What came of asking the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum CacheResult {
+    Hit,
+    /// The answer came by a call that another request had begun.
+    Shared,
+    Miss,
+    /// The client wanted a new answer.
+    Bypass,
+}
+
+impl CacheResult {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Shared => "shared",
+            Self::Miss => "miss",
+            Self::Bypass => "bypass",
+        }
+    }
+}
+
+/// Why an answer is not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unkept {
+    TooLarge,
+    Unfit(Unfit),
+}
+
+impl Unkept {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::TooLarge => "too_large",
+            Self::Unfit(Unfit::Error) => "error",
+            Self::Unfit(Unfit::Cut) => "cut",
+            Self::Unfit(Unfit::Truncated) => "truncated",
+            Self::Unfit(Unfit::Empty) => "empty",
+            Self::Unfit(Unfit::Unreadable) => "unreadable",
         }
     }
 }
@@ -152,9 +198,13 @@ pub(crate) struct Metrics {
     requests: Made<RequestKey, Arc<RequestMeter>>,
     fallbacks: Made<(Name, Name), Counter>,
     refusals: Made<Refusal, Counter>,
+    cached: Made<(Name, CacheResult), Counter>,
+    cache_lookups: Histogram,
     /// `None`: not by tenants.
     tenants: Option<TenantMeters>,
     is_database_up: AtomicBool,
+    /// 0: not used; 1: away; 2: there.
+    redis: AtomicU8,
 }
 
 impl Metrics {
@@ -165,12 +215,15 @@ impl Metrics {
             other: Arc::new(TenantMeter::new(&registry, "other", "other")),
         });
         Self {
+            cache_lookups: registry.histogram(&family::CACHE_LOOKUP, &[]),
             registry,
             requests: Made::default(),
             fallbacks: Made::default(),
             refusals: Made::default(),
+            cached: Made::default(),
             tenants,
             is_database_up: AtomicBool::new(true),
+            redis: AtomicU8::new(0),
         }
     }
 
@@ -191,6 +244,29 @@ impl Metrics {
         }
         let make = || self.registry.counter(&family::REFUSALS, &refusal.labels());
         made(&self.refusals, refusal, make).increment(1);
+    }
+
+    /// Counts what came of asking the cache.
+    pub(crate) fn cache(&self, labels: &Labels, result: CacheResult) {
+        if !self.registry.is_enabled() {
+            return;
+        }
+        let model = labels.model;
+        let make = || {
+            let model = self.registry.text(model);
+            self.registry.counter(&family::CACHE_REQUESTS, &[&*model, result.as_str()])
+        };
+        made(&self.cached, (model, result), make).increment(1);
+    }
+
+    /// Takes note of how long the cache took to look for an answer.
+    pub(crate) fn cache_lookup(&self, time: Duration) {
+        self.cache_lookups.record(time.as_secs_f64());
+    }
+
+    /// Counts an answer that is not kept.
+    pub(crate) fn unkept(&self, unkept: Unkept) {
+        self.registry.counter(&family::CACHE_UNKEPT, &[unkept.as_str()]).increment(1);
     }
 
     /// Takes note of a call to a deployment, the request's `attempt`th.
@@ -243,7 +319,7 @@ impl Metrics {
         let labels = [route, &*model, &*provider, &status, outcome];
         let called = key.provider != Name::NONE;
         let histogram = |family, labels: &[&str]| {
-            if called { registry.histogram(family, labels) } else { metrics::Histogram::noop() }
+            if called { registry.histogram(family, labels) } else { Histogram::noop() }
         };
         RequestMeter {
             requests: registry.counter(&family::REQUESTS, &labels),
@@ -306,6 +382,11 @@ pub(crate) async fn upkeep(gateway: Arc<Gateway>) {
         handle.run_upkeep();
         let asked = tokio::time::timeout(UPKEEP, gateway.tenants.store().ping()).await;
         metrics.is_database_up.store(matches!(asked, Ok(Ok(()))), Ordering::Relaxed);
+        let redis = match gateway.cache.ping(PING).await {
+            None => 0,
+            Some(answers) => 1 + u8::from(answers),
+        };
+        metrics.redis.store(redis, Ordering::Relaxed);
         tokio::time::sleep(UPKEEP).await;
     }
 }

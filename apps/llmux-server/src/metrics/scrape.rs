@@ -78,6 +78,7 @@ fn page(gateway: &Gateway) -> String {
 
     let is_up = metrics.is_database_up.load(Ordering::Relaxed);
     page.single(&family::DATABASE_UP, u8::from(is_up));
+    cache(gateway, &mut page);
     let spool = &gateway.spool;
     page.single(&family::SPOOL_BYTES, spool.backlog());
     page.single(&family::SPOOL_LAG, spool.lag(wall_clock()).as_secs_f64());
@@ -100,6 +101,35 @@ fn names_of_deployments(gateway: &Gateway) -> litellm::Deployments {
         (escaped(id), names)
     });
     names.collect()
+}
+
+/// Writes what is kept and what became of it. Places that are not used have no series.
+fn cache(gateway: &Gateway, page: &mut Page) {
+    let stats = gateway.cache.stats();
+    page.family(&family::CACHE_READS);
+    for tier in &stats {
+        page.sample(&family::CACHE_READS, &[tier.tier, "hit"], tier.hits);
+        page.sample(&family::CACHE_READS, &[tier.tier, "miss"], tier.misses);
+    }
+    page.family(&family::CACHE_WRITES);
+    for tier in &stats {
+        page.sample(&family::CACHE_WRITES, &[tier.tier], tier.stores);
+    }
+    page.family(&family::CACHE_FAILURES);
+    for tier in &stats {
+        page.sample(&family::CACHE_FAILURES, &[tier.tier, "failed"], tier.failures);
+        page.sample(&family::CACHE_FAILURES, &[tier.tier, "skipped"], tier.skipped);
+    }
+    let local = stats.iter().find(|tier| tier.entries.is_some());
+    page.single(&family::CACHE_EVICTIONS, local.map_or(0, |tier| tier.evictions));
+    page.single(&family::CACHE_ENTRIES, local.and_then(|tier| tier.entries).unwrap_or(0));
+    page.single(&family::CACHE_BYTES, local.and_then(|tier| tier.bytes).unwrap_or(0));
+    page.single(&family::CACHE_CALLS, gateway.cache.under_way());
+    page.family(&family::REDIS_UP);
+    let redis = gateway.metrics.redis.load(Ordering::Relaxed);
+    if redis > 0 {
+        page.sample(&family::REDIS_UP, &[], redis - 1);
+    }
 }
 
 fn deployments(gateway: &Gateway, page: &mut Page) {

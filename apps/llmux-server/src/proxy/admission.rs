@@ -182,30 +182,58 @@ impl Call<'_> {
         start_time: UnixMillis,
         exchange: &Exchange,
     ) -> UsageRecord {
-        let tenant = self.admitted.caller().tenant();
+        let id = self.worker.gateway.record_id(start_time);
+        let begun = Record { id, start_time, attempt: exchange.line.attempts + 1 };
+        let model = self.resolved.counted_as();
+        UsageRecord {
+            upstream_model: Some(prepared.model.clone()),
+            deployment_id: Some(attempt.deployment.id.clone()),
+            provider: Some(attempt.deployment.provider.name.clone()),
+            ..begun.of(self.admitted.caller(), self.ask, model, exchange)
+        }
+    }
+}
+
+/// What tells a record from others of its request.
+pub(super) struct Record {
+    pub(super) id: String,
+    pub(super) start_time: UnixMillis,
+    pub(super) attempt: u32,
+}
+
+impl Record {
+    /// Begins the record with what is known of its request.
+    pub(super) fn of(
+        self,
+        caller: &Caller,
+        ask: &Ask,
+        model: &str,
+        exchange: &Exchange,
+    ) -> UsageRecord {
+        let tenant = caller.tenant();
         let key = tenant.map(|tenant| &tenant.key);
         let organization = tenant.and_then(|tenant| tenant.organization.as_ref());
         UsageRecord {
-            id: self.worker.gateway.record_id(start_time),
+            id: self.id,
             request_id: exchange.line.request_id.to_str().unwrap_or_default().to_owned(),
-            start_time,
-            end_time: start_time,
+            start_time: self.start_time,
+            end_time: self.start_time,
             token_id: key.map(|key| key.token_id.clone()),
             team_id: key.and_then(|key| key.team_id.clone()),
             user_id: key.and_then(|key| key.user_id.clone()),
             organization_id: organization.map(|found| found.organization_id.clone()),
-            end_user: self.ask.end_user().map(str::to_owned),
-            model: self.resolved.counted_as().to_owned(),
-            upstream_model: Some(prepared.model.clone()),
-            deployment_id: Some(attempt.deployment.id.clone()),
-            provider: Some(attempt.deployment.provider.name.clone()),
-            call_type: call_type(self.ask.endpoint).to_owned(),
-            attempt: exchange.line.attempts + 1,
+            end_user: ask.end_user().map(str::to_owned),
+            model: model.to_owned(),
+            upstream_model: None,
+            deployment_id: None,
+            provider: None,
+            call_type: call_type(ask.endpoint).to_owned(),
+            attempt: self.attempt,
             status: UsageStatus::Cancelled,
             status_code: None,
             error_code: None,
             cache_hit: false,
-            stream: self.ask.stream,
+            stream: ask.stream,
             prompt_tokens: 0,
             completion_tokens: 0,
             total_tokens: 0,
@@ -214,7 +242,7 @@ impl Call<'_> {
             reasoning_tokens: 0,
             spend: Money::ZERO,
             time_to_first_token_ms: None,
-            request_tags: bounded(self.facts.tags),
+            request_tags: bounded(ask.facts().tags),
             metadata: serde_json::Map::new(),
         }
     }

@@ -34,7 +34,7 @@ impl Answer {
     }
 
     pub(super) fn respond(self, reply: Reply) -> Response<Reply> {
-        let is_stream = matches!(reply, Reply::Events(_));
+        let is_stream = matches!(reply, Reply::Events(_)) || self.is("text/event-stream");
         let mut response = Response::new(reply);
         *response.status_mut() = self.status;
         let headers = response.headers_mut();

@@ -2,6 +2,10 @@
 
 mod admission;
 mod answer;
+mod cached;
+mod flight;
+mod resolve;
+mod shared;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -21,8 +25,11 @@ use llmux_router::{FallbackKind, Left, NoRoute, Step};
 use llmux_types::FailureClass;
 use tokio::time::Instant;
 
+pub(crate) use self::resolve::{next_model, resolve};
+
 use self::admission::{admit, not_allowed};
 use self::answer::{Answer, refusal};
+use self::cached::Cached;
 use crate::ask::Ask;
 use crate::attempt::{Attempt, Facts, Resolved};
 use crate::body::{Events, Reply, StreamTimes, Through};
@@ -37,6 +44,9 @@ use crate::headers;
 use crate::tenants;
 use crate::traces::CallAbout;
 use crate::upstream::UpstreamBody;
+
+pub(crate) use self::flight::Published;
+pub(crate) use self::shared::SharedReply;
 
 /// The largest answer that is kept in memory until it is whole, in bytes: images come as base64 in JSON.
 const MAX_REPLY_BYTES: usize = 256 * 1024 * 1024;
@@ -72,58 +82,22 @@ pub(crate) async fn call(
     let caller =
         if exchange.waited > PROMPT { tenants::caller(gateway, &head).await? } else { caller };
     let ask = Ask::look(endpoint, head.headers, path_model, body, exchange)?;
+    let controls = cached::controls(&snapshot.settings.cache, &ask, exchange)?;
     let resolved = resolve(&snapshot, endpoint, &ask.model)
         .map_err(|error| not_allowed(&caller, &ask).unwrap_or(error))?;
     exchange.labels.ask(&resolved.route.deployments[0].meter);
     let admitted = admit(gateway, &caller, &ask, &resolved, exchange).await?;
+    let settings = &snapshot.settings.cache;
+    let of = |controls| Cached::of(gateway, settings, controls, &admitted, &ask, &resolved);
+    if let Some(cached) = controls.and_then(of) {
+        return cached::answer(worker, cached, admitted, ask, resolved, exchange).await;
+    }
     let answered = Call::new(worker, &snapshot, &admitted, &ask, resolved).answer(exchange).await;
     match answered {
         Ok(response) => Ok((response, Some(admitted))),
         Err(error) => {
             admitted.finish(exchange.tokens(), std::time::Instant::now());
             Err(error)
-        }
-    }
-}
-
-/// Finds the deployments of `model` that may answer.
-pub(crate) fn resolve(
-    snapshot: &Snapshot,
-    endpoint: Endpoint,
-    model: &str,
-) -> Result<Resolved, ApiError> {
-    let found = snapshot.catalog.resolve(model);
-    let mut resolved = found.ok_or_else(|| ApiError::model_not_found(model))?;
-    let deployments = &resolved.route.deployments;
-    let unable =
-        |deployment: &Deployment| Way::to(deployment.provider.vendor.dialect, endpoint).is_none();
-    let cannot: Vec<_> =
-        (0..deployments.len()).filter(|&index| unable(&deployments[index])).collect();
-    resolved.unable.extend(cannot);
-    let (excluded, unable) = (&resolved.excluded, &resolved.unable);
-    if (0..deployments.len()).all(|index| excluded.contains(&index) || unable.contains(&index)) {
-        return Err(ApiError::unsupported_endpoint());
-    }
-    Ok(resolved)
-}
-
-/// Finds the model that follows after `visited`, the model asked for first, and has deployments for the endpoint.
-pub(crate) fn next_model(
-    snapshot: &Snapshot,
-    endpoint: Endpoint,
-    kind: FallbackKind,
-    visited: &[String],
-) -> Option<Resolved> {
-    let routing = &snapshot.settings.routing;
-    if !routing.retry.fallback {
-        return None;
-    }
-    let mut visited: Vec<&str> = visited.iter().map(String::as_str).collect();
-    loop {
-        let name = routing.fallbacks.next(kind, &visited)?;
-        visited.push(name);
-        if let Ok(resolved) = resolve(snapshot, endpoint, name) {
-            return Some(resolved);
         }
     }
 }
@@ -142,6 +116,8 @@ struct Call<'a> {
     tried: Vec<usize>,
     /// The models so far, in all their spellings, the one asked for first. Empty until another is looked for.
     visited: Vec<String>,
+    /// Its stream tells the usage, whether the client asked for it or not.
+    shows_usage: bool,
 }
 
 impl<'a> Call<'a> {
@@ -153,7 +129,13 @@ impl<'a> Call<'a> {
         resolved: Resolved,
     ) -> Self {
         let (tried, visited) = (Vec::new(), Vec::new());
-        Self { worker, snapshot, admitted, ask, facts: ask.facts(), resolved, tried, visited }
+        let (facts, shows_usage) = (ask.facts(), false);
+        Self { worker, snapshot, admitted, ask, facts, resolved, tried, visited, shows_usage }
+    }
+
+    /// Lets the stream tell the usage to those who share it.
+    fn showing_usage(self) -> Self {
+        Self { shows_usage: true, ..self }
     }
 
     /// Tries deployments until one answers or the retry policy gives up.
@@ -538,10 +520,14 @@ impl<'a> Call<'a> {
         match prepared.way {
             Way::Chat(codec) => {
                 let head = self.answer_head(exchange);
-                Box::new(Translation::new(codec.decoder(), head, ask.usage_asked()))
+                let shows_usage = self.shows_usage || ask.usage_asked();
+                Box::new(Translation::new(codec.decoder(), head, shows_usage))
             }
             _ if ask.endpoint.is_anthropic() => Box::new(anthropic::Relay::new(ask.model.as_str())),
-            _ => Box::new(Relay::new(ask.endpoint, ask.model.as_str(), prepared.hide_usage)),
+            _ => {
+                let hides_usage = prepared.hide_usage && !self.shows_usage;
+                Box::new(Relay::new(ask.endpoint, ask.model.as_str(), hides_usage))
+            }
         }
     }
 

@@ -32,7 +32,7 @@ use self::queue::Queue;
 use self::span::{Place, Span, Value};
 use crate::catalog::Deployment;
 use crate::config;
-use crate::exchange::{AccessLine, Outcome};
+use crate::exchange::{AccessLine, Lookup, Outcome};
 
 /// How long the end of the process waits for the collector.
 const FLUSH_TIME: Duration = Duration::from_secs(2);
@@ -111,7 +111,7 @@ impl Exporting {
 }
 
 /// A request's span until it ends.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct RequestTrace {
     queue: Arc<Queue>,
     sampled: bool,
@@ -178,7 +178,7 @@ impl RequestTrace {
         span.set_some("llmux.model", line.model.clone());
         span.set_some("llmux.provider", line.provider.clone());
         span.set_some("llmux.deployment", line.deployment.clone());
-        span.set_some("llmux.cache", line.cache);
+        span.set_some("llmux.cache", line.cache.map(Lookup::as_str));
         span.set("llmux.attempts", u64::from(line.attempts));
         span.set("llmux.stream", line.stream);
         span.set("llmux.outcome", line.outcome.as_str());

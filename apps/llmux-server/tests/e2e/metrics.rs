@@ -11,6 +11,7 @@ use crate::collector::Collector;
 use crate::control::managed;
 use crate::crashes::{Line, relayed};
 use crate::harness::{ANSWER, Gateway, STOP, USAGE, ask, provider, role, serving, text};
+use crate::redis::Redis;
 use crate::replay::{Gate, Reply, Step, Vendor, data};
 use crate::scrape::Scrape;
 
@@ -83,9 +84,11 @@ async fn each_declared_family_moves_and_is_as_the_documentation_says() {
     vendor.script("good", [Reply::json(200, ANSWER)]);
     vendor.script("held", [Reply::json(200, ANSWER).after(Step::Gate(gate.clone()))]);
     vendor.script("bad", [Reply::json(500, "{}")]);
+    vendor.script("short", [Reply::json(200, ANSWER.replace(r#""stop""#, r#""length""#))]);
     let stream = vec![data(&role()), data(&text("hi")), data(STOP), data(USAGE), data("[DONE]")];
     vendor.script("stream", [Reply::stream(stream)]);
-    let names = ["good", "held", "bad", "stream"];
+    let names = ["good", "held", "bad", "stream", "short"];
+    let mut redis = Redis::start();
     let mut providers: Vec<Value> =
         names.iter().map(|name| serving(&vendor, name, priced(name))).collect();
     providers[0]["models"] = json!([priced("good"), "without-a-price"]);
@@ -94,12 +97,17 @@ async fn each_declared_family_moves_and_is_as_the_documentation_says() {
     configuration["metrics"] = json!({"tenant_labels": true});
     let collector = Collector::grpc().await;
     configuration["tracing"] = collector.tracing();
+    configuration["redis"] = json!({"addr": redis.address()});
+    let small = json!({"max_bytes": "16KiB", "max_item_bytes": "4KiB"});
+    configuration["cache"] = json!({"enabled": true, "type": "dual", "memory": small});
     // No record fits.
     let mut dropping = configuration.clone();
+    dropping["cache"] = json!({});
     dropping["spool"] = json!({"max_bytes": "1", "on_full": "drop"});
     let mut gateway = Gateway::start(configuration.clone()).await;
 
-    let first = gateway.scrape(&AS_MASTER).await;
+    let redis_is_up = |scrape: &Scrape| scrape.sum("llmux_redis_up", &[]) == 1.0;
+    let first = gateway.scraped(&AS_MASTER, redis_is_up).await;
     let budget = json!({"max_budget": 100, "budget_duration": "1d", "rpm_limit": 1000});
     let key = gateway.key(budget).await.secret;
     assert_eq!(gateway.ask_with(&key, "good").await, 200);
@@ -109,6 +117,12 @@ async fn each_declared_family_moves_and_is_as_the_documentation_says() {
     assert_eq!(gateway.ask_with("sk-unknown-key-of-forty-characters-length", "good").await, 200);
     assert_eq!(gateway.administer("POST", "/key/generate", "{}").await.status, 200);
     assert_eq!(gateway.get("/key/list").await.status, 401);
+    assert_eq!(gateway.ask_with(&key, "short").await, 200);
+    for seed in 0..60 {
+        let mut body = ask("good");
+        body["seed"] = json!(seed);
+        assert_eq!(gateway.chat(&body).await.status, 200);
+    }
     gateway.cool("bad/bad", 600.0).await;
 
     gateway.write_file(b"providers: [");
@@ -139,10 +153,16 @@ async fn each_declared_family_moves_and_is_as_the_documentation_says() {
         }
         assert!(Instant::now() < deadline, "no record was seen on its way");
     };
+    redis.kill();
+    let mut after = ask("good");
+    after["seed"] = json!("after");
+    assert_eq!(gateway.chat(&after).await.status, 200);
     gateway.apply(configuration).await;
     let last = gateway
         .scraped(&AS_MASTER, |scrape| {
-            scrape.sum("llmux_spool_backlog_bytes", &[]) == 0.0
+            let value = |name| scrape.sum(name, &[]);
+            value("llmux_spool_backlog_bytes") == 0.0
+                && value("llmux_redis_up") == 0.0
                 && scrape.sum("llmux_trace_spans_total", &[("outcome", "exported")]) > 0.0
         })
         .await;

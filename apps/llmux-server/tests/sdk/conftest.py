@@ -163,12 +163,36 @@ def gateway(mock, tmp_path_factory):
                 "models": [name],
             }
         )
+    with running(folder, {"providers": providers}) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def caching_client(mock, tmp_path_factory):
+    """The official client of a gateway that keeps answers."""
+    provider = {
+        "name": "mock",
+        "type": "openai",
+        "api_key": "sk-vendor",
+        "base_url": f"{mock}/v1",
+        "models": ["plain"],
+    }
+    tools = {**provider, "name": "tools", "models": ["two-tools"], "headers": {"x-mock-fault": FAULTS["two-tools"]}}
+    folder = tmp_path_factory.mktemp("caching")
+    with running(folder, {"providers": [provider, tools], "cache": {"enabled": True}}) as url:
+        with openai.OpenAI(base_url=f"{url}/v1", api_key=MASTER_KEY, max_retries=0, timeout=60) as client:
+            yield client
+
+
+@contextlib.contextmanager
+def running(folder, settings):
+    """Runs a gateway and yields its URL."""
     port = free_port()
     configuration = {
         "server": {"host": "127.0.0.1", "port": port, "workers": 2},
         "auth": {"master_key": MASTER_KEY},
-        "providers": providers,
         "routing": {"retry_count": 0},
+        **settings,
     }
     # JSON is YAML.
     (folder / "config.yaml").write_text(json.dumps(configuration, indent=1))

@@ -47,7 +47,8 @@ pub struct UsageRecord {
     pub provider: Option<String>,
     /// The kind of call, for example `chat_completion`.
     pub call_type: String,
-    /// Which attempt of its request this is, from 1 on. A request is counted with its first.
+    /// Which attempt of its request this is, from 1 on; 0 if the cache answered. A request is counted with its first, or
+    /// with its answer from the cache.
     pub attempt: u32,
     /// How it ended.
     pub status: UsageStatus,
@@ -86,7 +87,7 @@ pub struct UsageRecord {
 /// Sums over usage records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UsageTotals {
-    /// Requests: records of a first attempt.
+    /// Requests: records of a first attempt, or of an answer from the cache.
     pub api_requests: u64,
     /// Records.
     pub attempts: u64,

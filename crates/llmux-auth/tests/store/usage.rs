@@ -282,6 +282,9 @@ fn mixed() -> Vec<UsageRecord> {
             record.status =
                 if index % 8 == 0 { UsageStatus::Failure } else { UsageStatus::Success };
             record.cache_hit = index % 9 == 0;
+            if record.cache_hit && record.attempt == 1 {
+                record.attempt = 0;
+            }
             record
         })
         .collect()
@@ -339,7 +342,7 @@ fn matches(filter: &UsageFilter, record: &UsageRecord) -> bool {
 
 fn sum<'a>(records: impl Iterator<Item = &'a UsageRecord>) -> UsageTotals {
     records.fold(UsageTotals::default(), |mut sum, record| {
-        sum.api_requests += u64::from(record.attempt == 1);
+        sum.api_requests += u64::from(record.attempt <= 1);
         sum.attempts += 1;
         sum.failed_attempts += u64::from(record.status != UsageStatus::Success);
         sum.cache_hits += u64::from(record.cache_hit);

@@ -85,7 +85,28 @@ pub enum InvalidRedis {
     Setup(String),
 }
 
+impl InvalidRedis {
+    /// Returns the field that is wrong; `None`: it is no single one.
+    pub const fn field(&self) -> Option<&'static str> {
+        match self {
+            Self::Servers | Self::Setup(_) => None,
+            Self::Address(field) => Some(field),
+            Self::SentinelMaster => Some("sentinel_master"),
+            Self::Database => Some("db"),
+            Self::CaFile(_) => Some("ca_file"),
+        }
+    }
+}
+
 impl RedisConfig {
+    /// Finds what is wrong without connecting. Reads the file with certificates.
+    ///
+    /// # Errors
+    /// [`InvalidRedis`] if the configuration cannot work.
+    pub fn check(&self) -> Result<(), InvalidRedis> {
+        self.client().map(|_| ())
+    }
+
     pub(super) fn client(&self) -> Result<(fred::clients::Client, bool), InvalidRedis> {
         let (mut config, tls) = self.servers()?;
         let clustered = config.server.is_clustered();

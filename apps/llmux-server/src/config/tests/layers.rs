@@ -79,12 +79,12 @@ fn low_variables_reach_their_keys() {
     assert_eq!(loaded.auth.master_key.expect("set").expose(), "sk-m");
     assert_eq!(loaded.warnings, Vec::<String>::new());
     assert_eq!(
-        problems("", &[("DB_HOST", "db"), ("REDIS_ADDR", "r:1"), ("PORT", "x")]),
+        problems("", &[("DB_HOST", "db"), ("REDIS_ADDR", "http://r"), ("PORT", "x")]),
         [
             "server.port: expected a whole number (set by PORT)",
-            "redis.addr: Redis is not available in this version; leave it out, or set it to nothing (set by REDIS_ADDR)",
             "auth.master_key: is needed with PostgreSQL, whose keys several gateways may share: set LLMUX_MASTER_KEY, \
              for example to the output of `openssl rand -hex 32`",
+            "redis.addr: must be host:port or a redis:// or rediss:// URL (set by REDIS_ADDR)",
         ]
     );
     settings(

@@ -185,16 +185,46 @@ const ONE_PROBLEM: &[(&str, &str)] = &[
         "database.max_open_conns (line 2): must be at least 1",
     ),
     (
-        "redis: {addr: \"localhost:6379\"}\n",
-        "redis.addr (line 1): Redis is not available in this version; leave it out, or set it to nothing",
+        "cache: {enabled: true, type: redis}\n",
+        "cache.type (line 1): redis needs Redis: set redis.addr, redis.cluster_addrs or redis.sentinel_addrs",
     ),
     (
-        "redis: {cluster_addrs: [a]}\n",
-        "redis.cluster_addrs (line 1): Redis is not available in this version; leave it out, or set it to nothing",
+        "cache:\n  enabled: true\n  type: dual\nredis: {addr: \"${NONE:}\"}\n",
+        "cache.type (line 3): dual needs Redis: set redis.addr, redis.cluster_addrs or redis.sentinel_addrs",
+    ),
+    ("cache: {ttl: 0s}\n", "cache.ttl (line 1): must be longer than 0"),
+    ("cache: {memory: {ttl: 0s}}\n", "cache.memory.ttl (line 1): must be longer than 0"),
+    ("cache: {memory: {max_bytes: 0}}\n", "cache.memory.max_bytes (line 1): must be more than 0"),
+    (
+        "cache: {memory: {max_item_bytes: 0}}\n",
+        "cache.memory.max_item_bytes (line 1): must be more than 0",
     ),
     (
-        "redis: {sentinel_addrs: [a]}\n",
-        "redis.sentinel_addrs (line 1): Redis is not available in this version; leave it out, or set it to nothing",
+        "cache: {namespace: \"\"}\n",
+        "cache.namespace (line 1): must not be empty or hold control characters",
+    ),
+    (
+        "redis: {addr: \"localhost:6379\", cluster_addrs: [\"a:1\"]}\n",
+        "redis (line 1): exactly one of `addr`, `cluster_addrs` and `sentinel_addrs` must be given",
+    ),
+    (
+        "redis: {addr: \"http://localhost\"}\n",
+        "redis.addr (line 1): must be host:port or a redis:// or rediss:// URL",
+    ),
+    (
+        "redis: {cluster_addrs: [\"redis://\"]}\n",
+        "redis.cluster_addrs (line 1): must be host:port or a redis:// or rediss:// URL",
+    ),
+    ("redis: {sentinel_addrs: [\"a:1\"]}\n", "redis.sentinel_master (line 1): is missing"),
+    (
+        "redis: {sentinel_master: main}\n",
+        "redis.sentinel_addrs (line 1): is empty: where are the sentinels?",
+    ),
+    ("redis: {cluster_addrs: [\"a:1\"], db: 1}\n", "redis.db (line 1): must be 0 with a cluster"),
+    ("redis: {addr: \"a:1\", db: 256}\n", "redis.db (line 1): must be from 0 to 255"),
+    (
+        "redis: {addr: \"rediss://a:1\", ca_file: none.pem}\n",
+        "redis.ca_file (line 1): cannot be read as certificates in PEM",
     ),
     (
         "pricing_file: none.json\n",
@@ -321,15 +351,42 @@ routing:
 #[test]
 fn keys_without_effect_are_named_in_one_warning() {
     let file = provider(
-        "cache: {enabled: true, ttl: 2h, memory: {max_bytes: 1MiB}}
+        "rate_limit: {fail_open: false}
 metrics: {litellm_names: true, path: /m}
 ",
     );
-    let keys = "cache.enabled, cache.memory.max_bytes, cache.ttl";
+    let keys = "rate_limit.fail_open";
     assert_eq!(
         settings(&file, &[]).warnings,
         [format!("these keys have no effect in this version: {keys}")]
     );
+}
+
+#[test]
+fn a_shared_cache_warns_of_what_is_not_shared_and_an_open_one_of_who_shares() {
+    let redis = "redis: only the response cache uses it in this version; limits, budgets and cooldowns are each \
+                 gateway's own";
+    let open = "cache.enabled is true and the data plane needs no key: calls without one share their answers, \
+                whatever cache.scope is";
+    let warnings = |file: &str| settings(file, &[]).warnings;
+    assert_eq!(
+        warnings("redis: {addr: \"h:1\"}\ncache: {enabled: true, type: dual}\n"),
+        [redis, open]
+    );
+    assert_eq!(warnings("cache: {enabled: true}\n"), [open]);
+    assert_eq!(
+        warnings("cache: {enabled: true}\nauth: {master_key: sk-m}\n"),
+        Vec::<String>::new()
+    );
+    assert_eq!(warnings("cache: {type: redis}\n"), Vec::<String>::new());
+    let shared = settings(
+        "redis: {addr: \"redis://h:1/3\", password: p}\ncache: {enabled: true, type: redis, scope: team, ttl: 5m}\n",
+        &[],
+    );
+    assert_eq!(shared.cache.kind.as_str(), "redis");
+    assert_eq!((shared.cache.scope.as_str(), shared.cache.ttl.as_secs()), ("team", 300));
+    let redis = shared.redis.expect("given");
+    assert_eq!((redis.db, redis.password.expect("given").expose()), (None, "p"));
 }
 
 #[test]

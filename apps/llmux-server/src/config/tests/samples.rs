@@ -26,7 +26,13 @@ fn the_first_promised_sample_loads() {
         names(&loaded),
         ["openai: gpt-4o", "openai: gpt-4o-mini", "anthropic: claude-3-5-sonnet-20241022"]
     );
-    assert_eq!(loaded.warnings, ["these keys have no effect in this version: cache.enabled"]);
+    assert_eq!(
+        loaded.warnings,
+        [
+            "cache.enabled is true and the data plane needs no key: calls without one share their answers, whatever \
+          cache.scope is"
+        ]
+    );
 }
 
 #[test]

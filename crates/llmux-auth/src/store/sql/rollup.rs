@@ -88,7 +88,8 @@ fn sum<'a, T: Default>(
 }
 
 fn plus(sums: &mut UsageTotals, record: &UsageRecord) {
-    sums.api_requests += u64::from(record.attempt == 1);
+    // Answers from the cache have no attempt.
+    sums.api_requests += u64::from(record.attempt <= 1);
     sums.attempts += 1;
     sums.failed_attempts += u64::from(record.status != UsageStatus::Success);
     sums.cache_hits += u64::from(record.cache_hit);
