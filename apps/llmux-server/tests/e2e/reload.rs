@@ -557,3 +557,34 @@ async fn the_log_follows() {
     let in_text = |line: &&str| line.contains("INFO request:") && line.contains("route=\"/v1/");
     assert_eq!(printed.lines().filter(in_text).count(), 1, "{printed}");
 }
+
+#[tokio::test]
+async fn cached_answers_stay_and_the_cache_follows() {
+    let vendor = vendor().await;
+    let with = |cache: Value| {
+        let mut configuration = managed(vec![provider(&vendor, "a")], json!({}));
+        configuration["cache"] = cache;
+        configuration
+    };
+    let looked = |response: &Response| response.header("x-llmux-cache").map(str::to_owned);
+    let mut gateway = Gateway::start(with(json!({}))).await;
+    assert_eq!(looked(&gateway.chat(&ask("a")).await), None);
+    let shared = json!({"enabled": true, "scope": "global"});
+    gateway.apply(with(shared.clone())).await;
+    assert_eq!(looked(&gateway.chat(&ask("a")).await).as_deref(), Some("miss"));
+    assert_eq!(looked(&gateway.chat(&ask("a")).await).as_deref(), Some("hit"));
+    // Another life span; what is kept is kept.
+    let mut longer = shared.clone();
+    longer["ttl"] = json!("2h");
+    gateway.apply(with(longer)).await;
+    assert_eq!(looked(&gateway.chat(&ask("a")).await).as_deref(), Some("hit"));
+    gateway.apply(with(json!({"enabled": false}))).await;
+    assert_eq!(looked(&gateway.chat(&ask("a")).await), None);
+    gateway.apply(with(shared)).await;
+    assert_eq!(looked(&gateway.chat(&ask("a")).await).as_deref(), Some("hit"));
+    // Redis that was not there at the start cannot come.
+    gateway.reconfigure(with(json!({"enabled": true, "type": "redis"})));
+    assert_eq!(gateway.reload().await.status, 400);
+    assert_eq!(looked(&gateway.chat(&ask("a")).await).as_deref(), Some("hit"));
+    assert_eq!(vendor.seen("a").len(), 3);
+}

@@ -382,3 +382,25 @@ async fn spans_that_the_collector_does_not_want_are_counted() {
         assert_eq!(counted("dropped").await, 3.0);
     }
 }
+
+#[tokio::test]
+async fn a_call_that_the_cache_keeps_is_traced_and_an_answer_from_it_has_none() {
+    let vendor = Vendor::start().await;
+    vendor.script("m", [Reply::json(200, ANSWER)]);
+    let collector = Collector::grpc().await;
+    let mut configuration = traced(&collector, vec![provider(&vendor, "m")]);
+    configuration["cache"] = json!({"enabled": true, "scope": "global"});
+    let gateway = Gateway::start(configuration).await;
+    with_parent(&gateway, &parent("01")).await;
+    let spans = collector.take(2).await;
+    let (server, client) = (only(&spans, SpanKind::Server), only(&spans, SpanKind::Client));
+    assert_eq!(client.parent(), server.span_id());
+    assert_eq!(server.get("llmux.cache"), &json!("miss"));
+    assert_eq!(
+        vendor.only("m").header("traceparent"),
+        Some(format!("00-{TRACE}-{}-01", client.span_id()).as_str())
+    );
+    with_parent(&gateway, &parent("01")).await;
+    let spans = collector.take(1).await;
+    assert_eq!(only(&spans, SpanKind::Server).get("llmux.cache"), &json!("hit"));
+}
