@@ -233,15 +233,9 @@ pub(super) async fn answer(
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let Cached { backend, key, kind, form, controls } = cached;
     let max_item_bytes = settings.max_item_bytes;
-    let keep = controls.keep_for(settings.ttl).map(|ttl| Keep {
-        backend,
-        key,
-        kind,
-        ttl,
-        max_item_bytes,
-        limit,
-    });
-    let flight = Flight::new(worker, exchange, admitted, ask, resolved, keep);
+    let keep = controls.keep_for(settings.ttl);
+    let keep = keep.map(|ttl| Keep { backend, key, kind, ttl, max_item_bytes });
+    let flight = Flight::new(worker, exchange, admitted, ask, resolved, keep, limit);
     let notes = flight.notes();
     let shared = Shared::with_limit(flight, limit);
     if let Some(leader) = leader {

@@ -42,8 +42,6 @@ pub(super) struct Keep {
     pub(super) ttl: Duration,
     /// The largest answer that is kept.
     pub(super) max_item_bytes: u64,
-    /// The most bytes of a stream that are kept in mind until its end.
-    pub(super) limit: usize,
 }
 
 /// The head of an answer that several get.
@@ -184,7 +182,9 @@ pub(crate) struct Flight {
     keep: Option<Keep>,
     /// The answer so far, as long as it may be kept.
     parts: Vec<Bytes>,
+    /// Its size in bytes, and the most with which it is kept in mind until its end.
     size: usize,
+    limit: usize,
 }
 
 impl Flight {
@@ -195,6 +195,7 @@ impl Flight {
         ask: Ask,
         resolved: Resolved,
         keep: Option<Keep>,
+        limit: usize,
     ) -> Self {
         let gateway = Arc::clone(&worker.gateway);
         let (worker, snapshot) = (worker.clone(), Arc::clone(&exchange.snapshot));
@@ -212,6 +213,7 @@ impl Flight {
             keep,
             parts: Vec::new(),
             size: 0,
+            limit,
         }
     }
 
@@ -278,14 +280,12 @@ impl Flight {
 
     /// Keeps bytes in mind until the end, unless there are too many of them; nobody can join then either.
     fn collect(&mut self, bytes: &Bytes) {
-        let Some(keep) = &self.keep else { return };
-        let before = self.size;
         self.size += bytes.len();
-        if self.size <= keep.limit {
-            self.parts.push(bytes.clone());
-        } else if before <= keep.limit {
+        if self.size > self.limit {
             self.parts = Vec::new();
             self.decline();
+        } else if self.keep.is_some() {
+            self.parts.push(bytes.clone());
         }
     }
 
@@ -299,7 +299,12 @@ impl Flight {
             return self.decline();
         }
         let Some(keep) = self.keep.take() else { return self.decline() };
-        match entry(answering, &keep, &std::mem::take(&mut self.parts), self.size) {
+        let parts = std::mem::take(&mut self.parts);
+        let entry = match self.size <= self.limit {
+            true => entry(answering, &keep, &parts),
+            false => Err(Unkept::TooLarge),
+        };
+        match entry {
             Ok(entry) => self.store(keep, Arc::new(entry)),
             Err(unkept) => {
                 self.gateway.metrics.unkept(unkept);
@@ -340,18 +345,10 @@ impl Flight {
 }
 
 /// Makes of an answer what is kept of it.
-fn entry(
-    answering: &Answering,
-    keep: &Keep,
-    parts: &[Bytes],
-    size: usize,
-) -> Result<Entry, Unkept> {
+fn entry(answering: &Answering, keep: &Keep, parts: &[Bytes]) -> Result<Entry, Unkept> {
     let ttl = u64::try_from(keep.ttl.as_millis()).unwrap_or(u64::MAX);
     let usage = answering.exchange.usage();
     let now = unix_ms();
-    if size > keep.limit {
-        return Err(Unkept::TooLarge);
-    }
     // A copy in any case: parts may be slices of what was read.
     let all = parts.concat();
     let entry = match &answering.reply {

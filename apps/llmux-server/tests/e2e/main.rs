@@ -40,6 +40,7 @@ mod replay;
 mod routing;
 mod scrape;
 mod secrets;
+mod shared_calls;
 mod sockets;
 mod spend;
 mod strategies;
