@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
+use llmux_auth::Caller;
 use llmux_providers::Endpoint;
 use llmux_router::FallbackKind;
 use llmux_types::Money;
@@ -221,10 +222,11 @@ pub(crate) fn cache_stats(gateway: &Gateway, snapshot: &Snapshot) -> Response<Re
 /// `POST /cache/flush`: forgets all answers of the namespace. Carried out to its end even if the client leaves.
 pub(crate) async fn cache_flush(
     gateway: &Arc<Gateway>,
-    snapshot: &Snapshot,
-    call: Call,
+    caller: &Caller,
+    exchange: &Exchange,
 ) -> Result<Response<Reply>, ApiError> {
-    let namespace = Arc::clone(&snapshot.settings.cache.namespace);
+    let call = Call::new(gateway, caller, exchange);
+    let namespace = Arc::clone(&exchange.snapshot.settings.cache.namespace);
     let flush = gateway.cache.flush(Arc::clone(&namespace));
     let flushing = gateway.tenants.runtime().spawn(async move {
         let flushed = flush.await;

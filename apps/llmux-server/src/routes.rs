@@ -452,8 +452,7 @@ async fn dispatch(
         }
         Action::CacheFlush => {
             check(&caller, Deed::Change)?;
-            let call = manage::Call::new(gateway, &caller, exchange);
-            Ok((control::cache_flush(gateway, &exchange.snapshot, call).await?, None))
+            Ok((control::cache_flush(gateway, &caller, exchange).await?, None))
         }
         Action::Explain => {
             check(&caller, Deed::Read)?;

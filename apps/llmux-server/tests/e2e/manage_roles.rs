@@ -259,6 +259,7 @@ fn matrix() -> Vec<(&'static str, &'static str, &'static str, Vec<&'static str>)
         "/control/deployments",
         "/control/state",
         "/control/config",
+        "/cache/stats",
         "/global/activity",
         "/global/spend/models",
         "/global/spend/provider",
@@ -278,6 +279,7 @@ fn matrix() -> Vec<(&'static str, &'static str, &'static str, Vec<&'static str>)
     }
     row("POST", "/route/explain", "gateway", READERS, "");
     row("POST", "/control/config/reload", "gateway", ADMINS, "");
+    row("POST", "/cache/flush", "gateway", ADMINS, "");
     row("POST", "/control/deployments/cooldown", "gateway", ADMINS, "");
     rows
 }
