@@ -60,8 +60,7 @@ impl Traces {
         settings: &config::Tracing,
         headers: &HeaderMap,
     ) -> Option<Box<RequestTrace>> {
-        // A reload may switch them off, or on again.
-        let queue = self.0.as_ref().filter(|_| settings.enabled)?;
+        let queue = self.0.as_ref()?;
         let parent = Parent::of(headers);
         let sampled = match parent {
             Some(parent) => parent.sampled,

@@ -476,3 +476,66 @@ async fn a_database_that_is_gone_is_shown_as_gone_until_it_is_back() {
     relay.set(Line::Up);
     gateway.scraped(&[], shows(1.0)).await;
 }
+
+#[tokio::test]
+async fn the_numbers_are_also_under_litellms_names_where_that_is_wanted() {
+    let vendor = Vendor::start().await;
+    vendor.script("good", [Reply::json(200, ANSWER)]);
+    vendor.script("bad", [Reply::json(500, "{}")]);
+    let stream = vec![data(&role()), data(&text("hi")), data(STOP), data(USAGE), data("[DONE]")];
+    vendor.script("stream", [Reply::stream(stream)]);
+    let names = ["good", "bad", "stream"];
+    let providers: Vec<Value> =
+        names.iter().map(|name| serving(&vendor, name, priced(name))).collect();
+    let routing = json!({"retry_count": 1, "retry_backoff": "1ms", "fallbacks": {"bad": ["good"]}});
+    let mut configuration = json!({"providers": providers, "routing": routing});
+    let plain = Gateway::start(configuration.clone()).await;
+    assert_eq!(plain.chat(&ask("good")).await.status, 200);
+    let ours = plain.scrape(&[]).await;
+    assert!(!ours.kinds.keys().any(|name| name.starts_with("litellm_")), "{ours:#?}");
+
+    configuration["metrics"] = json!({"litellm_names": true});
+    let gateway = Gateway::start(configuration).await;
+    assert_eq!(gateway.chat(&ask("good")).await.status, 200);
+    assert_eq!(gateway.chat(&ask("bad")).await.status, 200);
+    assert_eq!(gateway.chat(&ask("unknown")).await.status, 404);
+    assert_eq!(gateway.open("stream").await.whole().await.status, 200);
+    // Times are folded now and then.
+    let total = "litellm_request_total_latency_metric_count";
+    let scrape = gateway.scraped(&[], |scrape| scrape.sum(total, &[]) >= 3.0).await;
+    let chat = "/v1/chat/completions";
+    for (name, labels, value) in [
+        (
+            "litellm_proxy_total_requests_metric_total",
+            &[("requested_model", "good"), ("route", chat), ("status_code", "200")][..],
+            1.0,
+        ),
+        (
+            "litellm_proxy_failed_requests_metric_total",
+            &[("requested_model", "unknown"), ("exception_status", "404")],
+            1.0,
+        ),
+        ("litellm_spend_metric_total", &[("model", "good")], 0.000_014),
+        ("litellm_total_tokens_metric_total", &[("model", "good")], 10.0),
+        ("litellm_input_tokens_metric_total", &[("model", "stream")], 3.0),
+        ("litellm_output_tokens_metric_total", &[("model", "stream")], 2.0),
+        (total, &[("model", "good"), ("requested_model", "good")], 1.0),
+        ("litellm_llm_api_latency_metric_count", &[("model", "good")], 2.0),
+        ("litellm_llm_api_time_to_first_token_metric_count", &[("model", "stream")], 1.0),
+        ("litellm_overhead_latency_metric_count", &[], 3.0),
+        ("litellm_in_flight_requests", &[], 1.0),
+        ("litellm_deployment_state", &[("model_id", "bad/bad")], 0.0),
+        (
+            "litellm_deployment_failure_responses_total",
+            &[("model_id", "bad/bad"), ("litellm_model_name", "bad"), ("api_provider", "bad")],
+            1.0,
+        ),
+        ("litellm_deployment_success_responses_total", &[("requested_model", "good")], 2.0),
+        ("litellm_deployment_total_requests_total", &[("model_id", "good/good")], 2.0),
+    ] {
+        assert_eq!(scrape.sum(name, labels), value, "{name} {labels:?} of {scrape:#?}");
+    }
+    let known = |name: &String| !name.starts_with("litellm_");
+    let kinds: BTreeSet<_> = scrape.kinds.keys().filter(|name| known(name)).collect();
+    assert!(ours.kinds.keys().all(|name| kinds.contains(name)), "ours stay");
+}

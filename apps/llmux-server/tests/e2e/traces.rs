@@ -5,7 +5,7 @@ use std::time::Instant;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 
 use crate::client::{PATIENCE, Request, send};
 use crate::collector::{Collector, Mood, Span};
@@ -310,10 +310,10 @@ async fn health_checks_and_scrapes_are_not_traced() {
 async fn spans_wait_for_a_collector_that_comes_back() {
     let vendor = Vendor::start().await;
     vendor.script("m", [Reply::json(200, ANSWER)]);
-    // Nobody listens at its address until the gateway has noticed.
-    let place = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = place.local_addr().unwrap();
-    drop(place);
+    // Its address is taken, but nobody listens there until the gateway has noticed.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
     let mut configuration = once(vec![provider(&vendor, "m")]);
     configuration["tracing"] = json!({"enabled": true, "endpoint": address.to_string()});
     let gateway = Gateway::start(configuration).await;
@@ -321,7 +321,7 @@ async fn spans_wait_for_a_collector_that_comes_back() {
         assert_eq!(gateway.chat(&ask("m")).await.status, 200);
     }
     gateway.prints("the trace collector does not take spans").await;
-    let collector = Collector::grpc_on(TcpListener::bind(address).await.unwrap());
+    let collector = Collector::grpc_on(socket.listen(16).unwrap());
     assert_eq!(collector.take(6).await.len(), 6);
     gateway.prints("the trace collector takes spans again").await;
 }

@@ -192,6 +192,7 @@ def running(folder, settings):
         "server": {"host": "127.0.0.1", "port": port, "workers": 2},
         "auth": {"master_key": MASTER_KEY},
         "routing": {"retry_count": 0},
+        "metrics": {"litellm_names": True},
         **settings,
     }
     # JSON is YAML.

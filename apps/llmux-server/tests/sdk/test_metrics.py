@@ -38,6 +38,14 @@ def test_the_client_library_reads_what_calls_have_changed(gateway, client):
     first = "llmux_time_to_first_output_seconds"
     assert grown(first, f"{first}_count", model="claude", provider="claude") == 1
     assert grown(first, f"{first}_bucket", model="claude", provider="claude", le="+Inf") == 1
+    model = {"model": "plain"}
+    for ours, theirs in [
+        (grown("llmux_tokens", "llmux_tokens_total", kind="input", **model), "litellm_input_tokens_metric"),
+        (grown("llmux_spend_dollars", "llmux_spend_dollars_total", **model), "litellm_spend_metric"),
+    ]:
+        assert abs(grown(theirs, f"{theirs}_total", **model) - ours) < 1e-9, theirs
+    latency = "litellm_request_total_latency_metric"
+    assert grown(latency, f"{latency}_count", **model) == 1
     for name, family in after.items():
         assert family.documentation and family.type in ("counter", "gauge", "histogram"), name
         assert family.samples, name
