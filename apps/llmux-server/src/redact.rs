@@ -14,31 +14,29 @@ const MASK: &[u8] = b"***";
 /// A shorter text of the configuration is no credential, and stands in ordinary text by chance.
 const SHORTEST_SECRET: usize = 8;
 
-/// How the credentials of common vendors and services begin, ours among them.
-const BEGINNINGS: [&str; 20] = [
-    "sk-",
-    "sk_",
-    "pk_",
-    "rk_",
-    "AIza",
-    "ya29.",
-    "gsk_",
-    "xai-",
-    "pplx-",
-    "hf_",
-    "r8_",
-    "nvapi-",
-    "AKIA",
-    "ASIA",
-    "ghp_",
-    "gho_",
-    "ghs_",
-    "github_pat_",
-    "glpat-",
-    "xox",
+/// How the credentials of common vendors and services begin, ours among them, and whether a dash may follow later: names
+/// have dashes, too.
+const BEGINNINGS: [(&str, bool); 17] = [
+    ("sk-", true),
+    ("AIza", true),
+    ("ya29.", true),
+    ("nvapi-", true),
+    ("glpat-", true),
+    ("xox", true),
+    ("gsk_", false),
+    ("xai-", false),
+    ("pplx-", false),
+    ("hf_", false),
+    ("r8_", false),
+    ("AKIA", false),
+    ("ASIA", false),
+    ("ghp_", false),
+    ("gho_", false),
+    ("ghs_", false),
+    ("github_pat_", false),
 ];
 
-/// The fewest characters behind such a beginning.
+/// The fewest characters behind such a beginning, one of which is a digit.
 const SHORTEST_TOKEN: usize = 16;
 
 /// The fewest characters of each of the three parts of a JSON web token.
@@ -85,8 +83,8 @@ impl Redactor {
             let length = secret.needle().len();
             found.extend(secret.find_iter(text).map(|at| at..at + length));
         }
-        for beginning in BEGINNINGS {
-            find_tokens(text, beginning.as_bytes(), &mut found);
+        for (beginning, dashes) in BEGINNINGS {
+            find_tokens(text, beginning.as_bytes(), dashes, &mut found);
         }
         find_web_tokens(text, &mut found);
         find_named(text, &mut found);
@@ -140,11 +138,13 @@ fn begins_word(text: &[u8], at: usize) -> bool {
     }
 }
 
-fn find_tokens(text: &[u8], beginning: &[u8], found: &mut Vec<Range<usize>>) {
+fn find_tokens(text: &[u8], beginning: &[u8], dashes: bool, found: &mut Vec<Range<usize>>) {
     for at in memmem::find_iter(text, beginning) {
-        let length = word_length(&text[at + beginning.len()..]);
-        if length >= SHORTEST_TOKEN && begins_word(text, at) {
-            found.push(at..at + beginning.len() + length);
+        let start = at + beginning.len();
+        let token = &text[start..start + word_length(&text[start..])];
+        let is_random = token.iter().any(u8::is_ascii_digit) && (dashes || !token.contains(&b'-'));
+        if token.len() >= SHORTEST_TOKEN && is_random && begins_word(text, at) {
+            found.push(at..start + token.len());
         }
     }
 }
@@ -234,8 +234,8 @@ mod tests {
 
     #[test]
     fn what_looks_like_a_credential_is_taken_out() {
-        let word = "Abcdef0123456789_-x";
-        for beginning in BEGINNINGS {
+        for (beginning, dashes) in BEGINNINGS {
+            let word = if dashes { "Abcdef0123456789_-x" } else { "Abcdef0123456789_x" };
             for (before, behind) in
                 [("", ""), ("key: ", " end"), ("\"", "\""), ("\\n", "\\n"), ("=", ".")]
             {
@@ -267,7 +267,8 @@ mod tests {
         for text in [
             "",
             "a task-force-of-many-people-at-work and a risk-free-rate-of-interest",
-            "sk-short, sk-...abcd, sk- and sk-",
+            "sk-short, sk-...abcd, sk- and sk-, sk-that-is-not-random-at-all",
+            "xai-chat-multi-tool-ef8034 and pplx-7b-online-with-a-long-name",
             "the bearer of the ring needs basic knowledge and authorization codes",
             "eyJhbGciOiJIUzI1NiJ9 alone, eyJ.a.b",
             r#"{"api_key":12345,"password":null,"tokens":3}"#,
