@@ -17,6 +17,7 @@
 
 mod body;
 mod gate;
+mod plain;
 mod reply;
 mod serve;
 mod state;
@@ -57,6 +58,9 @@ pub struct Options {
     pub record: bool,
     /// Let other sockets listen on the same address, to spread connections over threads.
     pub reuse_port: bool,
+    /// Send fixed answers at the least cost, over HTTP/1.1 alone: no faults, scripts, control routes or record. Requests
+    /// that differ only in the middle of their bodies get the same answer, the first one's. For benchmarks.
+    pub plain: bool,
 }
 
 impl Default for Options {
@@ -69,6 +73,7 @@ impl Default for Options {
             text: "Hello from the built-in mock provider! No real model was asked.".to_owned(),
             record: true,
             reuse_port: false,
+            plain: false,
         }
     }
 }
@@ -130,7 +135,12 @@ impl Mock {
 
     /// Serves a further listener on the current tokio runtime, with the same scripts and counters.
     pub fn attach(&self, listener: TcpListener) {
-        let task = tokio::spawn(serve::accept(listener, Arc::clone(&self.state)));
+        let state = Arc::clone(&self.state);
+        let task = if state.options.plain {
+            tokio::spawn(plain::accept(listener, state))
+        } else {
+            tokio::spawn(serve::accept(listener, state))
+        };
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(task.abort_handle());
     }
 

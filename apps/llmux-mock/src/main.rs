@@ -39,6 +39,9 @@ struct Arguments {
     /// Keep no received requests.
     #[arg(long)]
     no_record: bool,
+    /// Fixed answers at the least cost, for benchmarks: no faults, scripts, control routes or record.
+    #[arg(long, conflicts_with = "script")]
+    plain: bool,
     /// JSON file with replies to give in order.
     #[arg(long)]
     script: Option<PathBuf>,
@@ -64,6 +67,7 @@ fn run(arguments: Arguments) -> Result<(), String> {
     options.text = arguments.text.unwrap_or(options.text);
     options.record = !arguments.no_record;
     options.reuse_port = arguments.workers > 1;
+    options.plain = arguments.plain;
     let script = match &arguments.script {
         Some(file) => Some(
             std::fs::read(file)

@@ -99,6 +99,11 @@ impl State {
         self.scripted.load(Ordering::Acquire)
     }
 
+    /// Counts a request of which nothing is kept.
+    pub(crate) fn count(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn record(&self, request: impl FnOnce() -> Received) {
         self.requests.fetch_add(1, Ordering::Relaxed);
         if self.options.record {

@@ -334,3 +334,35 @@ async fn control_routes_script_show_and_reset() {
     assert!(wrong.text().starts_with("reply 1: unknown field `stauts`"), "{}", wrong.text());
     assert_eq!(mock.scripted(), 0);
 }
+
+#[tokio::test]
+async fn a_plain_mock_answers_as_others_do() {
+    let options = Options { chunks: 5, ..Options::default() };
+    let usual = Mock::start(options.clone()).await.unwrap();
+    let gap = std::time::Duration::from_millis(1);
+    for options in [
+        Options { plain: true, ..options.clone() },
+        Options { plain: true, chunk_gap: gap, ..options },
+    ] {
+        let plain = Mock::start(options).await.unwrap();
+        for path in ["/v1/chat/completions", "/v1/messages"] {
+            for stream in [false, true] {
+                let body = json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}], "stream": stream});
+                let (expected, got) =
+                    (post(&usual, path, &body).await, post(&plain, path, &body).await);
+                assert_eq!(got.status, 200);
+                assert!(got.complete);
+                assert_eq!(got.headers["content-type"], expected.headers["content-type"]);
+                // `created` is each mock's start.
+                let shape = |text: &str| {
+                    text.split(r#""created":"#)
+                        .map(|part| {
+                            part.trim_start_matches(|c: char| c.is_ascii_digit()).to_owned()
+                        })
+                        .collect::<Vec<_>>()
+                };
+                assert_eq!(shape(got.text()), shape(expected.text()), "{path} stream={stream}");
+            }
+        }
+    }
+}

@@ -15,6 +15,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("llmux-auth", &["llmux-types"]),
     ("llmux-cache", &["llmux-types"]),
     ("llmux-mock", &[]),
+    ("llmux-bench", &[]),
     (
         "llmux-server",
         &[
