@@ -1,5 +1,6 @@
 //! The project's tasks: `cargo xtask <task>`.
 
+mod bench;
 mod prices;
 mod sim;
 mod test;
@@ -27,6 +28,9 @@ usage: cargo xtask <task>
   sim [--seed N] [--scenario NAME] [--strategy NAME] [--list]
                         simulates clients and deployments around the router in virtual time and prints a table for
                         each scenario; the same seed (default 1) prints the same tables
+  bench [--quick] [--rounds N] [--save NAME] [--compare NAME] [--instructions] [--litellm]
+        [--scenario NAME]... [--subject NAME]...
+                        measures the cost of the gateway beside nginx and LiteLLM; see docs/performance.md
 ";
 
 fn main() -> ExitCode {
@@ -38,6 +42,7 @@ fn main() -> ExitCode {
         ["with-services", command @ ..] => test::with_services(command),
         ["tidy"] => tidy::run(),
         ["prices", "--from", source] => prices::run(source),
+        ["bench", arguments @ ..] => bench::run(arguments),
         ["sim", arguments @ ..] => sim::run(arguments),
         ["help" | "--help" | "-h"] => {
             say(USAGE);
