@@ -44,7 +44,7 @@ pub(crate) fn run(arguments: &[&str]) -> Outcome {
     let target = target_dir()?;
     let programs = build(&target)?;
     let kept = target.join("xtask/bench");
-    let folder = Folder::make(kept.join(format!("run-{}", std::process::id())))?;
+    let folder = Folder::make(&kept)?;
     let cores = Cores::find()?;
     process::raise_file_limit();
     let mut results = Results::new(&options, &cores);
@@ -169,7 +169,16 @@ fn finish(options: &Options, kept: &Path, results: &Results) -> Outcome {
 /// Builds what is needed, as it is shipped.
 fn build(target: &Path) -> Result<Programs, String> {
     let packages = ["-p", "llmux-server", "-p", "llmux-mock", "-p", "llmux-bench"];
-    if !succeeds(cargo().args(["build", "--profile", "dist"]).args(packages))? {
+    let mut build = cargo();
+    // What cargo told this program about itself would make build scripts that watch it, and all that depends on their
+    // crates, run again each time that a build was asked for in another way.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            build.env_remove(name);
+        }
+    }
+    if !succeeds(build.args(["build", "--profile", "dist"]).args(packages))? {
         return Err("the programs cannot be built".to_owned());
     }
     let folder = target.join("dist");
@@ -184,7 +193,16 @@ fn build(target: &Path) -> Result<Programs, String> {
 struct Folder(PathBuf);
 
 impl Folder {
-    fn make(path: PathBuf) -> Result<Self, String> {
+    /// Makes one for this process, and removes those of runs that were killed.
+    fn make(kept: &Path) -> Result<Self, String> {
+        for entry in fs::read_dir(kept).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let pid = name.strip_prefix("run-");
+            if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+        let path = kept.join(format!("run-{}", std::process::id()));
         fs::create_dir_all(&path)
             .map_err(|error| format!("cannot make the folder {}: {error}", path.display()))?;
         Ok(Self(path))
