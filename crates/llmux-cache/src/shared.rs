@@ -1,7 +1,8 @@
 //! A stream that several read and any of them drives: none is needed more than another.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, TryLockError, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError, Weak};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -18,14 +19,44 @@ pub trait Source: Send {
 /// as the fastest of them pulls, without a task of its own; it is dropped at its end, or when the last reader leaves. What it
 /// gave is kept until all readers have left.
 pub struct Shared<S> {
-    source: Arc<Mutex<Option<S>>>,
+    source: Arc<Place<S>>,
     reader: Reader,
 }
 
 /// A way to a shared source that does not keep it alive: what waits in a flight.
 pub struct WeakShared<S> {
-    source: Weak<Mutex<Option<S>>>,
+    source: Weak<Place<S>>,
     log: Arc<Log>,
+}
+
+/// Where the source is, until its end.
+struct Place<S> {
+    source: Mutex<Option<S>>,
+    /// A reader came while another one moved the source, and waits.
+    turned_away: AtomicBool,
+}
+
+impl<S> Place<S> {
+    /// Takes the source, unless another reader has it: that one will wake those who were turned away.
+    fn take(&self) -> Option<MutexGuard<'_, Option<S>>> {
+        let once = || match self.source.try_lock() {
+            Ok(source) => Some(source),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        };
+        once().or_else(|| {
+            self.turned_away.store(true, Ordering::SeqCst);
+            // The other one may have looked for us just before.
+            once()
+        })
+    }
+
+    /// Wakes those who were turned away, after the source is free again.
+    fn call_back(&self, log: &Arc<Log>) {
+        if self.turned_away.swap(false, Ordering::SeqCst) {
+            Waker::from(Arc::clone(log)).wake();
+        }
+    }
 }
 
 impl<S: Source> Shared<S> {
@@ -42,7 +73,9 @@ impl<S: Source> Shared<S> {
     }
 
     fn of(source: S, log: Log) -> Self {
-        Self { source: Arc::new(Mutex::new(Some(source))), reader: Reader::new(&Arc::new(log)) }
+        let source = Mutex::new(Some(source));
+        let place = Place { source, turned_away: AtomicBool::new(false) };
+        Self { source: Arc::new(place), reader: Reader::new(&Arc::new(log)) }
     }
 
     /// Returns a way to this source for others.
@@ -52,7 +85,9 @@ impl<S: Source> Shared<S> {
 
     /// Changes the source, unless it has ended: to give it its leadership once it can be found.
     pub fn with_source<T>(&self, change: impl FnOnce(&mut S) -> T) -> Option<T> {
-        lock(&self.source).as_mut().map(change)
+        let changed = lock(&self.source.source).as_mut().map(change);
+        self.source.call_back(self.reader.log());
+        changed
     }
 
     /// Tells whether nothing was read yet.
@@ -67,34 +102,38 @@ impl<S: Source> Shared<S> {
             if let ready @ Poll::Ready(_) = self.reader.poll_next(context) {
                 return ready;
             }
-            let mut place = match self.source.try_lock() {
-                Ok(place) => place,
-                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-                // Another reader is moving the source, and wakes all when it has.
-                Err(TryLockError::WouldBlock) => return Poll::Pending,
-            };
-            let Some(source) = place.as_mut() else {
-                // It ended between the two looks.
-                continue;
+            let Some(mut place) = self.source.take() else {
+                // Another reader is moving the source, and wakes us when it has.
+                return Poll::Pending;
             };
             let log = self.reader.log();
-            // The source wakes all readers, since the one that polled last may be gone.
-            let everybody = Waker::from(Arc::clone(log));
-            match source.poll_next(&mut Context::from_waker(&everybody)) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(next) => {
+            let polled = place.as_mut().map(|source| {
+                // The source wakes all readers, since the one that polled last may be gone.
+                let everybody = Waker::from(Arc::clone(log));
+                source.poll_next(&mut Context::from_waker(&everybody))
+            });
+            let mut over = None;
+            match polled {
+                // It ended between the two looks.
+                None => {}
+                Some(Poll::Pending) => {
+                    drop(place);
+                    self.source.call_back(log);
+                    return Poll::Pending;
+                }
+                Some(Poll::Ready(Some(Ok(bytes)))) => {
                     self.reader.stay_awake();
-                    match next {
-                        Some(Ok(bytes)) => log.push(bytes),
-                        ended => {
-                            log.end(ended.map_or(Ok(()), |_| Err(Aborted)));
-                            let source = place.take();
-                            drop(place);
-                            drop(source);
-                        }
-                    }
+                    log.push(bytes);
+                }
+                Some(Poll::Ready(ended)) => {
+                    self.reader.stay_awake();
+                    log.end(ended.map_or(Ok(()), |_| Err(Aborted)));
+                    over = place.take();
                 }
             }
+            drop(place);
+            self.source.call_back(log);
+            drop(over);
         }
     }
 }
@@ -319,6 +358,40 @@ mod tests {
     impl std::task::Wake for Unpark {
         fn wake(self: Arc<Self>) {
             self.0.unpark();
+        }
+    }
+
+    /// A source during whose move another reader comes.
+    struct Busy {
+        other: Arc<Mutex<Option<Shared<Busy>>>>,
+        count: Arc<Count>,
+        item: Option<Bytes>,
+    }
+
+    impl Source for Busy {
+        fn poll_next(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Aborted>>> {
+            if let Some(other) = lock(&self.other).as_mut() {
+                assert!(poll(&self.count, |context| other.poll_next(context)).is_pending());
+            }
+            self.item.take().map_or(Poll::Pending, |item| Poll::Ready(Some(Ok(item))))
+        }
+    }
+
+    #[test]
+    fn a_reader_that_comes_while_the_source_moves_is_woken_afterwards() {
+        for item in [None, Some(Bytes::from_static(b"a"))] {
+            let (first, second) = (Count::new(), Count::new());
+            let other = Arc::new(Mutex::new(None));
+            let count = Arc::clone(&second);
+            let mut shared = Shared::new(Busy { other: Arc::clone(&other), count, item });
+            *lock(&other) = Some(shared.clone());
+            let moved = poll(&first, |context| shared.poll_next(context));
+            let wakes = second.wakes();
+            assert!(wakes > 0, "{moved:?}: nobody calls it back");
+            // The first one may never come again: the other goes on by itself.
+            let came = lock(&other).take();
+            drop(shared);
+            drop(came);
         }
     }
 }
