@@ -102,6 +102,18 @@ static ALIASES: &[Alias] = &[
         &[("model", From::Label("model")), ("requested_model", From::Label("model"))],
     ),
     alias("litellm_overhead_latency_metric", &family::OVERHEAD_TIME, &[], &[]),
+    alias(
+        "litellm_cache_hits_metric_total",
+        &family::CACHE_REQUESTS,
+        &[("result", "hit|shared")],
+        MODEL,
+    ),
+    alias(
+        "litellm_cache_misses_metric_total",
+        &family::CACHE_REQUESTS,
+        &[("result", "miss")],
+        MODEL,
+    ),
     alias("litellm_in_flight_requests", &family::IN_FLIGHT, &[], &[]),
     Alias {
         // 0: healthy, 1: in part, 2: not at all.

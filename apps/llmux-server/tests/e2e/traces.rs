@@ -295,6 +295,30 @@ async fn without_tracing_no_header_is_invented_and_the_clients_passes() {
 }
 
 #[tokio::test]
+async fn an_answer_from_the_cache_has_no_call() {
+    let vendor = Vendor::start().await;
+    vendor.script("m", [Reply::json(200, ANSWER)]);
+    let collector = Collector::grpc().await;
+    let mut configuration = traced(&collector, vec![provider(&vendor, "m")]);
+    configuration["cache"] = json!({"enabled": true});
+    configuration["metrics"] = json!({"litellm_names": true});
+    let gateway = Gateway::start(configuration).await;
+    assert_eq!(gateway.chat(&ask("m")).await.status, 200);
+    let spans = collector.take(2).await;
+    let (server, client) = (only(&spans, SpanKind::Server), only(&spans, SpanKind::Client));
+    assert_eq!((server.get("llmux.cache"), client.parent()), (&json!("miss"), server.span_id()));
+    let ours = format!("00-{}-{}-01", client.trace_id(), client.span_id());
+    assert_eq!(vendor.only("m").header("traceparent"), Some(ours.as_str()));
+    assert_eq!(gateway.chat(&ask("m")).await.status, 200);
+    let spans = collector.take(1).await;
+    assert_eq!(only(&spans, SpanKind::Server).get("llmux.cache"), "hit");
+    let scrape = gateway.scrape(&[]).await;
+    for name in ["litellm_cache_hits_metric_total", "litellm_cache_misses_metric_total"] {
+        assert_eq!(scrape.sum(name, &[("model", "m")]), 1.0, "{scrape:#?}");
+    }
+}
+
+#[tokio::test]
 async fn health_checks_and_scrapes_are_not_traced() {
     let vendor = Vendor::start().await;
     let collector = Collector::grpc().await;
