@@ -8,15 +8,16 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::{Notify, oneshot};
 use tokio::task::{JoinSet, spawn_local};
 
 use crate::connection::{BUFFER, Connection};
 use crate::pace::Ticks;
 use crate::stats::{Stats, cpu_time};
 
-/// How many streams are being opened at a time.
-const OPENING: usize = 64;
+/// Time between the openings of two streams that are to be held. A gateway may keep a stream's opening back for a while,
+/// so that waiting for one before the next would take for ever.
+const OPENING: Duration = Duration::from_millis(1);
 /// Wait after a failure, so that a gateway that is gone is not asked a million times.
 const AFTER_FAILURE: Duration = Duration::from_millis(10);
 
@@ -186,7 +187,6 @@ pub(crate) async fn open(
 /// # Errors
 /// If nobody can be told that the streams are open.
 pub(crate) async fn hold(load: Rc<Load>, streams: u32) -> io::Result<Value> {
-    let opening = Rc::new(Semaphore::new(OPENING));
     let opened = Rc::new(Cell::new(0_u32));
     let settled = Rc::new(Notify::new());
     let ended = Rc::new(Cell::new(0_u32));
@@ -200,7 +200,6 @@ pub(crate) async fn hold(load: Rc<Load>, streams: u32) -> io::Result<Value> {
             let mut connection = Connection::new(load.target, &load.buffer);
             let since = Instant::now();
             let begun = || {
-                permit.take();
                 load.stats.borrow_mut().begun(since.elapsed());
                 opened.set(opened.get() + 1);
                 if opened.get() + ended.get() >= streams {
@@ -216,7 +215,6 @@ pub(crate) async fn hold(load: Rc<Load>, streams: u32) -> io::Result<Value> {
                 }
                 Err(failure) => stats.failed(&failure),
             }
-            drop(permit);
             ended.set(ended.get() + 1);
             settled.notify_one();
         });

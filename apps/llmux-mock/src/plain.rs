@@ -79,18 +79,18 @@ async fn connection(mut stream: TcpStream, state: Arc<State>) {
     let _ = stream.set_nodelay(true);
     let mut buffer = BytesMut::with_capacity(8 << 10);
     let mut known: Vec<(Kind<Vec<u8>>, Arc<Answer>)> = Vec::new();
-    while let Some((head, length)) = head(&mut stream, &mut buffer).await {
+    while let Some(Framing { head, body, closes }) = head(&mut stream, &mut buffer).await {
         let mut open = Open::new(Arc::clone(&state));
-        let Some(length) = length else {
+        let Some(body) = body else {
             let _ = stream
                 .write_all(b"HTTP/1.1 411 Length Required\r\ncontent-length: 0\r\n\r\n")
                 .await;
             return;
         };
-        if !fill(&mut stream, &mut buffer, head + length).await {
+        if !fill(&mut stream, &mut buffer, head + body).await {
             return;
         }
-        let request = buffer.split_to(head + length).freeze();
+        let request = buffer.split_to(head + body).freeze();
         state.count();
         let Some(kind) = kind(&request[..head], &request[head..]) else { return };
         let answer = match known.iter().find(|(known, _)| kind.is(known)) {
@@ -108,6 +108,9 @@ async fn connection(mut stream: TcpStream, state: Arc<State>) {
             return;
         }
         open.finish();
+        if closes {
+            return;
+        }
     }
 }
 
@@ -124,11 +127,11 @@ async fn send(stream: &mut TcpStream, answer: &Answer, gap: Duration) -> std::io
     Ok(())
 }
 
-/// Reads up to the end of a request's head. Returns its length and, where the head tells it, that of the body.
-async fn head(stream: &mut TcpStream, buffer: &mut BytesMut) -> Option<(usize, Option<usize>)> {
+/// Reads up to the end of a request's head.
+async fn head(stream: &mut TcpStream, buffer: &mut BytesMut) -> Option<Framing> {
     loop {
         if let Some(end) = memchr::memmem::find(buffer, b"\r\n\r\n") {
-            return Some((end + 4, content_length(&buffer[..end])));
+            return Some(framing(&buffer[..end]));
         }
         if buffer.len() > HEAD || !fill(stream, buffer, buffer.len() + 1).await {
             return None;
@@ -148,25 +151,36 @@ async fn fill(stream: &mut TcpStream, buffer: &mut BytesMut, length: usize) -> b
     true
 }
 
-/// The length of the body; `None` if it comes in chunks.
-fn content_length(head: &[u8]) -> Option<usize> {
-    let mut length = Some(0);
+/// What a request's head says about its connection.
+#[derive(Debug, PartialEq, Eq)]
+struct Framing {
+    /// Length of the head with its end.
+    head: usize,
+    /// Length of the body; `None` if it comes in chunks.
+    body: Option<usize>,
+    /// Whether the connection is to end with the answer.
+    closes: bool,
+}
+
+/// Reads a head, which is given without its end.
+fn framing(head: &[u8]) -> Framing {
+    let mut framing = Framing { head: head.len() + 4, body: Some(0), closes: false };
     for line in head.split(|&byte| byte == b'\n') {
-        // Most lines are told apart by their length and first byte.
-        if line.len() > 15
-            && line[0] | 0x20 == b'c'
-            && line[..15].eq_ignore_ascii_case(b"content-length:")
-        {
-            length =
-                std::str::from_utf8(&line[15..]).ok().and_then(|text| text.trim().parse().ok());
-        } else if line.len() > 18
-            && line[0] | 0x20 == b't'
-            && line[..18].eq_ignore_ascii_case(b"transfer-encoding:")
-        {
-            return None;
+        let Some(colon) = memchr::memchr(b':', line) else { continue };
+        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        // Most names are told apart by their length.
+        match name.len() {
+            14 if name.eq_ignore_ascii_case(b"content-length") => {
+                framing.body = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+            }
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => framing.body = None,
+            10 if name.eq_ignore_ascii_case(b"connection") => {
+                framing.closes = value.eq_ignore_ascii_case(b"close");
+            }
+            _ => {}
         }
     }
-    length
+    framing
 }
 
 fn kind<'a>(head: &'a [u8], body: &'a [u8]) -> Option<Kind<&'a [u8]>> {
@@ -245,14 +259,22 @@ fn encode(answer: &Prepared) -> Answer {
 
 #[cfg(test)]
 mod tests {
-    use super::{content_length, kind};
+    use super::{framing, kind};
 
     #[test]
-    fn the_length_of_a_body_is_found_whatever_the_case_of_its_header() {
-        assert_eq!(content_length(b"POST / HTTP/1.1\r\nContent-Length: 12\r\nhost: a"), Some(12));
-        assert_eq!(content_length(b"POST / HTTP/1.1\r\ncontent-length:7"), Some(7));
-        assert_eq!(content_length(b"GET / HTTP/1.1\r\nhost: a"), Some(0));
-        assert_eq!(content_length(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked"), None);
+    fn what_a_head_says_is_found_whatever_the_case_of_its_names() {
+        let found = |head: &[u8]| {
+            let framing = framing(head);
+            assert_eq!(framing.head, head.len() + 4);
+            (framing.body, framing.closes)
+        };
+        assert_eq!(found(b"POST / HTTP/1.1\r\nContent-Length: 12\r\nhost: a"), (Some(12), false));
+        assert_eq!(
+            found(b"POST / HTTP/1.1\r\ncontent-length:7\r\nConnection: Close"),
+            (Some(7), true)
+        );
+        assert_eq!(found(b"GET / HTTP/1.1\r\nhost: a"), (Some(0), false));
+        assert_eq!(found(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked"), (None, false));
     }
 
     #[test]

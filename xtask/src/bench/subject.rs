@@ -86,8 +86,10 @@ impl Subject {
 }
 
 fn probe(target: &Target) -> Result<http::Answer, String> {
-    let messages = json!([{"role": "user", "content": "Hello"}]);
-    let body = json!({"model": target.model, "messages": messages, "max_tokens": 256});
+    // With all fields that the load has.
+    let messages =
+        json!([{"role": "system", "content": "You answer."}, {"role": "user", "content": "Hello"}]);
+    let body = json!({"model": target.model, "messages": messages, "temperature": 0.7, "max_tokens": 256, "stream": false});
     http::ask(target.address, "POST", CHAT, &target.headers, &body.to_string())
 }
 
@@ -257,7 +259,7 @@ fn providers(mocks: &Mocks, deployments: usize) -> Vec<Value> {
     let model = |name: &str| json!({"name": name, "input_cost_per_token": 0.000_001, "output_cost_per_token": 0.000_002});
     let openai = |name: &str, address: SocketAddr, served: &str| {
         json!({"name": name, "type": "openai", "api_key": "k", "base_url": format!("http://{address}/v1"),
-            "models": [model(served)]})
+            "models": [model(served, served)]})
     };
     let mut providers: Vec<Value> = (0..deployments)
         .map(|number| openai(&format!("fast-{number}"), mocks.fast, "bench"))
@@ -265,7 +267,7 @@ fn providers(mocks: &Mocks, deployments: usize) -> Vec<Value> {
     providers.push(openai("slow", mocks.slow, "slow"));
     providers.push(openai("hold", mocks.hold, "hold"));
     providers.push(json!({"name": "claude", "type": "anthropic", "api_key": "k",
-        "base_url": format!("http://{}", mocks.fast), "models": [model("claude")]}));
+        "base_url": format!("http://{}", mocks.fast), "models": [model("claude", "claude-sonnet-4-5")]}));
     providers
 }
 
