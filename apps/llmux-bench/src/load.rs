@@ -187,24 +187,29 @@ pub(crate) async fn open(
 /// # Errors
 /// If nobody can be told that the streams are open.
 pub(crate) async fn hold(load: Rc<Load>, streams: u32) -> io::Result<Value> {
-    let opened = Rc::new(Cell::new(0_u32));
+    let pending = Rc::new(Cell::new(streams));
+    let open = Rc::new(Cell::new(0_u32));
     let settled = Rc::new(Notify::new());
-    let ended = Rc::new(Cell::new(0_u32));
     let mut running = JoinSet::new();
-    for _ in 0..streams {
-        let (load, opening) = (Rc::clone(&load), Rc::clone(&opening));
-        let (opened, ended, settled) = (Rc::clone(&opened), Rc::clone(&ended), Rc::clone(&settled));
+    for number in 0..streams {
+        let (load, settled) = (Rc::clone(&load), Rc::clone(&settled));
+        let (pending, open) = (Rc::clone(&pending), Rc::clone(&open));
         running.spawn_local(async move {
-            let Ok(permit) = opening.acquire().await else { return };
-            let mut permit = Some(permit);
+            tokio::time::sleep(OPENING * number).await;
             let mut connection = Connection::new(load.target, &load.buffer);
             let since = Instant::now();
-            let begun = || {
-                load.stats.borrow_mut().begun(since.elapsed());
-                opened.set(opened.get() + 1);
-                if opened.get() + ended.get() >= streams {
+            let is_open = Cell::new(false);
+            let settle = || {
+                pending.set(pending.get() - 1);
+                if pending.get() == 0 {
                     settled.notify_one();
                 }
+            };
+            let begun = || {
+                load.stats.borrow_mut().begun(since.elapsed());
+                is_open.set(true);
+                open.set(open.get() + 1);
+                settle();
             };
             let result = connection.exchange(&load.request, true, begun).await;
             let mut stats = load.stats.borrow_mut();
@@ -215,25 +220,24 @@ pub(crate) async fn hold(load: Rc<Load>, streams: u32) -> io::Result<Value> {
                 }
                 Err(failure) => stats.failed(&failure),
             }
-            ended.set(ended.get() + 1);
-            settled.notify_one();
+            if is_open.get() {
+                open.set(open.get() - 1);
+            } else {
+                settle();
+            }
         });
     }
     let all = async {
-        while opened.get() < streams && opened.get() + ended.get() < streams {
+        while pending.get() > 0 {
             settled.notified().await;
         }
     };
-    let in_time = tokio::time::timeout(load.give_up, all).await.is_ok();
+    let _ = tokio::time::timeout(load.give_up, all).await;
     let opening_time = load.started.elapsed();
-    if !in_time {
-        let missing = streams - opened.get().min(streams);
-        load.stats
-            .borrow_mut()
-            .failures_of("no first event in time".to_owned(), u64::from(missing));
-    }
+    let missing = u64::from(pending.get());
+    load.stats.borrow_mut().failures_of("no first event in time".to_owned(), missing);
     let mut out = io::stdout();
-    writeln!(out, "{}", json!({"open": opened.get() - ended.get().min(opened.get())}))?;
+    writeln!(out, "{}", json!({"open": open.get()}))?;
     out.flush()?;
     let (release, released) = oneshot::channel();
     // Ends with the process: nothing else can stop a read of standard input.
@@ -243,7 +247,7 @@ pub(crate) async fn hold(load: Rc<Load>, streams: u32) -> io::Result<Value> {
     });
     let _ = tokio::time::timeout(load.give_up, released).await;
     let mut report = load.stats.borrow().json("hold", opening_time, cpu_time());
-    report["open"] = (opened.get() - ended.get().min(opened.get())).into();
+    report["open"] = open.get().into();
     drop(running);
     Ok(report)
 }
