@@ -256,7 +256,10 @@ pub(super) fn find(name: &str) -> Option<PathBuf> {
 /// The providers of an LLMux subject, with as many deployments of the model `bench`.
 fn providers(mocks: &Mocks, deployments: usize) -> Vec<Value> {
     // With prices, so that there is money to count.
-    let model = |name: &str| json!({"name": name, "upstream": upstream, "input_cost_per_token": 0.000_001, "output_cost_per_token": 0.000_002});
+    let model = |name: &str, upstream: &str| {
+        json!({"name": name, "upstream": upstream, "input_cost_per_token": 0.000_001,
+            "output_cost_per_token": 0.000_002})
+    };
     let openai = |name: &str, address: SocketAddr, served: &str| {
         json!({"name": name, "type": "openai", "api_key": "k", "base_url": format!("http://{address}/v1"),
             "models": [model(served, served)]})
