@@ -25,7 +25,7 @@ use crate::stalled;
 use crate::upstream::UpstreamBody;
 
 /// How much of a whole answer is given out at once, in bytes: a client's progress is seen in these steps.
-const PIECE: usize = 256 * 1024;
+pub(crate) const PIECE: usize = 256 * 1024;
 
 /// An answer before it is bound to its exchange.
 pub(crate) enum Reply {

@@ -125,36 +125,47 @@ impl ResponseCache {
     ) -> Result<Self, InvalidRedis> {
         let (whole, streams) = (Flights::new(), Flights::new());
         let cache = Self { backend: RwLock::default(), redis, runtime, whole, streams };
-        cache.apply(settings)?;
+        let backend = cache.prepare(settings)?;
+        cache.install(backend, settings);
         Ok(cache)
     }
 
-    /// Goes on with other settings. Kept answers stay, unless the type of the cache or the size of its memory is another
-    /// one; a cache that is switched off keeps them until it is switched on again. Where Redis is does not change.
+    /// Makes what other settings need, if that is not there: kept answers stay, unless the type of the cache or the size
+    /// of its memory is another one; a cache that is switched off keeps them until it is switched on again. Where Redis is
+    /// does not change.
     ///
     /// # Errors
-    /// [`InvalidRedis`] if the settings need Redis and there was none when the process started. Nothing is changed then.
-    pub(crate) fn apply(&self, settings: &config::Cache) -> Result<(), InvalidRedis> {
+    /// [`InvalidRedis`] if the settings need Redis and there was none when the process started.
+    pub(crate) fn prepare(
+        &self,
+        settings: &config::Cache,
+    ) -> Result<Option<Arc<Backend>>, InvalidRedis> {
         if !settings.enabled {
-            return Ok(());
+            return Ok(None);
         }
         let fits = |backend: &&Arc<Backend>| {
             let same_size = backend.memory_bytes == settings.memory_bytes;
             backend.kind() == settings.kind && (same_size || backend.local().is_none())
         };
-        if let Some(backend) = self.backend().as_ref().filter(fits) {
-            if let Some(local) = backend.local() {
-                local.set_limits(settings.max_item_bytes, settings.memory_ttl);
-            }
-            return Ok(());
+        if self.backend().as_ref().filter(fits).is_some() {
+            return Ok(None);
         }
-        let backend = Backend::open(settings, self.redis.as_ref(), &self.runtime)?;
-        let mut place = self.backend.write().unwrap_or_else(PoisonError::into_inner);
-        let before = place.replace(Arc::new(backend));
-        drop(place);
-        // Its end may take a moment.
-        drop(before);
-        Ok(())
+        Backend::open(settings, self.redis.as_ref(), &self.runtime).map(|it| Some(Arc::new(it)))
+    }
+
+    /// Goes on with other settings, for which a backend was [prepared](Self::prepare) if they need one.
+    pub(crate) fn install(&self, prepared: Option<Arc<Backend>>, settings: &config::Cache) {
+        if let Some(backend) = prepared {
+            let mut place = self.backend.write().unwrap_or_else(PoisonError::into_inner);
+            let before = place.replace(backend);
+            drop(place);
+            // Its end may take a moment.
+            drop(before);
+        } else if settings.enabled
+            && let Some(local) = self.backend().as_ref().and_then(|backend| backend.local())
+        {
+            local.set_limits(settings.max_item_bytes, settings.memory_ttl);
+        }
     }
 
     /// Returns where answers are kept; `None`: the cache was never on.

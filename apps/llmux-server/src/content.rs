@@ -14,7 +14,10 @@ const SHOWN: usize = 16 * 1024;
 const KEPT: usize = 1024 * 1024;
 
 /// The longest body that is read as JSON, in bytes; a longer one is shown as text.
-const LONGEST_JSON: usize = 4 * 1024 * 1024;
+const LONGEST_JSON: usize = 1024 * 1024;
+
+/// The most of a longer body that is looked at, in bytes: enough behind what is shown for any secret in it.
+const LOOKED_AT: usize = 4 * SHOWN;
 
 /// A run of letters of base64 that is longer is no word, in bytes.
 const LONGEST_WORD: usize = 256;
@@ -60,7 +63,7 @@ fn shown(bytes: &[u8], length: usize, redactor: &Redactor) -> Value {
         && length <= LONGEST_JSON
         && let Ok(value) = serde_json::from_slice(bytes)
     {
-        return bounded(clean(value, redactor), redactor);
+        return bounded(clean(value, redactor), 0, redactor);
     }
     // What was cut may end inside of a letter.
     let text = match std::str::from_utf8(bytes) {
@@ -71,9 +74,10 @@ fn shown(bytes: &[u8], length: usize, redactor: &Redactor) -> Value {
         Err(_) => return json!(format!("[{length} bytes]")),
     };
     if let Some(folded) = folded(text) {
-        return bounded(clean(folded, redactor), redactor);
+        return bounded(clean(folded, redactor), 0, redactor);
     }
-    bounded(clean(json!(text), redactor), redactor)
+    let text = &text[..text.floor_char_boundary(LOOKED_AT)];
+    bounded(clean(json!(text), redactor), length.saturating_sub(text.len()), redactor)
 }
 
 /// Takes secrets and base64 out of all texts.
@@ -92,20 +96,20 @@ fn clean(value: Value, redactor: &Redactor) -> Value {
     }
 }
 
-/// Cuts what is too long, which then is text.
-fn bounded(value: Value, redactor: &Redactor) -> Value {
+/// Cuts what is too long, which then is text. `beyond` bytes more were not looked at.
+fn bounded(value: Value, beyond: usize, redactor: &Redactor) -> Value {
     let text = match &value {
         Value::String(text) => Cow::Borrowed(text.as_str()),
         other => Cow::Owned(other.to_string()),
     };
-    if text.len() <= SHOWN {
+    if text.len() <= SHOWN && beyond == 0 {
         return value;
     }
     // Before the cut: half a secret looks like none.
     let text = redactor.redact(text.as_bytes());
     let text = String::from_utf8_lossy(&text);
     let end = text.floor_char_boundary(SHOWN);
-    let more = text.len().saturating_sub(end);
+    let more = text.len() - end + beyond;
     json!(format!("{}[{more} bytes more]", &text[..end]))
 }
 

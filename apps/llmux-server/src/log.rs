@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,9 @@ use crate::redact::Redactor;
 
 /// Lines that may wait for the writer. Over it lines are lost and counted: a stopped reader must not stop the gateway.
 const QUEUE: usize = 16 * 1024;
+
+/// The most bytes of lines that wait, but for the last one.
+const WAITING: usize = 32 * 1024 * 1024;
 
 /// How long the first line waits for others.
 const LINGER: Duration = Duration::from_millis(5);
@@ -76,12 +79,13 @@ impl Log {
         out: impl Write + Send + 'static,
     ) -> io::Result<(Self, impl Subscriber + Send + Sync + 'static)> {
         let (queue, messages) = sync_channel(QUEUE);
-        let lines = Lines { queue, lost: Arc::new(AtomicU64::new(0)) };
+        let lines = Lines { queue, waiting: Arc::default(), lost: Arc::default() };
         let redactor = Arc::new(ArcSwap::from_pointee(Redactor::default()));
-        let (counter, redacts) = (Arc::clone(&lines.lost), Arc::clone(&redactor));
+        let (waiting, lost) = (Arc::clone(&lines.waiting), Arc::clone(&lines.lost));
+        let redacts = Arc::clone(&redactor);
         std::thread::Builder::new()
             .name("log".into())
-            .spawn(move || write_all(&messages, out, &counter, &redacts))?;
+            .spawn(move || write_all(&messages, out, (&waiting, &lost), &redacts))?;
         let (level_layer, levels) = reload::Layer::new(Targets::new());
         let (output_layer, output) = reload::Layer::new(output(&lines, LogFormat::Json));
         let subscriber = tracing_subscriber::registry().with(level_layer).with(output_layer);
@@ -163,12 +167,19 @@ fn output(lines: &Lines, format: LogFormat) -> Output {
 #[derive(Clone, Debug)]
 struct Lines {
     queue: SyncSender<Message>,
+    /// Bytes of lines that wait.
+    waiting: Arc<AtomicUsize>,
     lost: Arc<AtomicU64>,
 }
 
 impl Lines {
     fn line(&self, line: Vec<u8>) {
-        if let Err(TrySendError::Full(_)) = self.queue.try_send(Message::Line(line)) {
+        let length = line.len();
+        let waits = self.waiting.fetch_add(length, Ordering::Relaxed);
+        let is_lost = waits > WAITING
+            || matches!(self.queue.try_send(Message::Line(line)), Err(TrySendError::Full(_)));
+        if is_lost {
+            self.waiting.fetch_sub(length, Ordering::Relaxed);
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -190,7 +201,7 @@ impl Lines {
 fn write_all(
     messages: &Receiver<Message>,
     out: impl Write,
-    lost: &AtomicU64,
+    (waiting, lost): (&AtomicUsize, &AtomicU64),
     redactor: &ArcSwap<Redactor>,
 ) {
     let mut out = io::BufWriter::with_capacity(BUFFER, out);
@@ -203,7 +214,10 @@ fn write_all(
         while let Some(message) = next {
             match message {
                 // A closed standard output is nobody to tell about. Secrets are looked for here, where no request waits.
-                Message::Line(line) => drop(out.write_all(&redactor.load().redact(&line))),
+                Message::Line(line) => {
+                    waiting.fetch_sub(line.len(), Ordering::Relaxed);
+                    let _ = out.write_all(&redactor.load().redact(&line));
+                }
                 Message::Flush(done) => {
                     let _ = out.flush();
                     let _ = done.send(());

@@ -109,16 +109,38 @@ impl Redactor {
 /// Returns the secrets that a configuration has.
 pub(crate) fn secrets_of(settings: &Settings) -> Vec<Secret> {
     let mut secrets: Vec<Secret> = settings.auth.master_key.iter().cloned().collect();
+    let mut urls = Vec::new();
     if let Database::Postgres(config) = &settings.database {
-        secrets.push(config.url.clone());
+        urls.push(config.url.clone());
     }
+    if let Some(redis) = &settings.redis {
+        urls.push(redis.addr.clone());
+        secrets.extend(redis.password.clone());
+    }
+    // Errors name parts of them.
+    secrets.extend(urls.iter().filter_map(|url| password_in(url.expose())).map(Secret::new));
+    secrets.extend(urls.into_iter().filter(|url| url.expose().contains('@')));
     for provider in &settings.providers {
         secrets.extend(provider.api_key.clone());
     }
     let of_providers = settings.providers.iter().flat_map(|provider| &provider.headers);
     let headers = of_providers.chain(&settings.tracing.collector.headers);
-    secrets.extend(headers.filter_map(|(_, value)| value.to_str().ok()).map(Secret::new));
+    let credentials = headers.filter(|(name, _)| is_credential(name.as_str()));
+    secrets.extend(credentials.filter_map(|(_, value)| value.to_str().ok()).map(Secret::new));
     secrets
+}
+
+/// Tells whether a header of this name has a credential: others, such as versions, stand in lines by right.
+fn is_credential(name: &str) -> bool {
+    let words = ["auth", "key", "token", "secret", "password", "cookie", "credential"];
+    words.iter().any(|word| name.contains(word))
+}
+
+/// Returns the password in a URL as it is written there.
+fn password_in(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("://")?;
+    let (user, _) = rest.rsplit_once('@')?;
+    user.split_once(':').map(|(_, password)| password)
 }
 
 const fn is_word(byte: u8) -> bool {
@@ -139,11 +161,12 @@ fn begins_word(text: &[u8], at: usize) -> bool {
 }
 
 fn find_tokens(text: &[u8], beginning: &[u8], dashes: bool, found: &mut Vec<Range<usize>>) {
-    for at in memmem::find_iter(text, beginning) {
+    // Words do not overlap, so that each letter is looked at once.
+    for at in memmem::find_iter(text, beginning).filter(|&at| begins_word(text, at)) {
         let start = at + beginning.len();
         let token = &text[start..start + word_length(&text[start..])];
         let is_random = token.iter().any(u8::is_ascii_digit) && (dashes || !token.contains(&b'-'));
-        if token.len() >= SHORTEST_TOKEN && is_random && begins_word(text, at) {
+        if token.len() >= SHORTEST_TOKEN && is_random {
             found.push(at..start + token.len());
         }
     }
@@ -151,8 +174,14 @@ fn find_tokens(text: &[u8], beginning: &[u8], dashes: bool, found: &mut Vec<Rang
 
 /// Finds JSON web tokens: three words with points between.
 fn find_web_tokens(text: &[u8], found: &mut Vec<Range<usize>>) {
+    let mut end = 0;
     for start in memmem::find_iter(text, b"eyJ") {
-        let (mut end, mut parts) = (start, 0);
+        // What begins inside of what was looked at has fewer parts than that.
+        if start < end {
+            continue;
+        }
+        let mut parts = 0;
+        end = start;
         loop {
             let length = word_length(&text[end..]);
             end += length;
@@ -176,7 +205,11 @@ fn find_web_tokens(text: &[u8], found: &mut Vec<Range<usize>>) {
 fn find_named(text: &[u8], found: &mut Vec<Range<usize>>) {
     let lower = text.to_ascii_lowercase();
     for name in NAMES {
+        let mut end = 0;
         for at in memmem::find_iter(&lower, name) {
+            if at < end {
+                continue;
+            }
             let mut start = at + name.len();
             // Between a name and its value stand a colon or an equals sign, spaces, and quotes, which may be escaped.
             let between =
@@ -192,30 +225,52 @@ fn find_named(text: &[u8], found: &mut Vec<Range<usize>>) {
             let scheme =
                 SCHEMES.iter().find(|scheme| lower[start..].starts_with(scheme.as_bytes()));
             start += scheme.map_or(0, |scheme| scheme.len());
-            push_value(text, start, 1, found);
+            end = push_value(text, start, 1, found);
         }
     }
     for scheme in SCHEMES {
+        let mut end = 0;
         for at in memmem::find_iter(&lower, scheme) {
-            if begins_word(&lower, at) {
-                push_value(text, at + scheme.len(), SHORTEST_TOKEN, found);
+            if at >= end && begins_word(&lower, at) {
+                end = push_value(text, at + scheme.len(), SHORTEST_TOKEN, found);
             }
         }
     }
 }
 
-/// Adds the value that begins at `start`, if it is long enough to be one.
-fn push_value(text: &[u8], start: usize, shortest: usize, found: &mut Vec<Range<usize>>) {
+/// Adds the value that begins at `start`, if it is long enough to be one. Returns its end.
+fn push_value(text: &[u8], start: usize, shortest: usize, found: &mut Vec<Range<usize>>) -> usize {
     let is_part = |byte: &&u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(byte);
     let length = text[start..].iter().take_while(is_part).count();
     if length >= shortest {
         found.push(start..start + length);
     }
+    start + length
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn passwords_are_found_in_urls() {
+        assert_eq!(password_in("postgres://user:pass%40word@host/db"), Some("pass%40word"));
+        assert_eq!(password_in("rediss://:secret@host:1/0"), Some("secret"));
+        assert_eq!(password_in("postgres://user@host/db"), None);
+        assert_eq!(password_in("host:6379"), None);
+        assert!(is_credential("x-goog-api-key") && !is_credential("anthropic-version"));
+    }
+
+    #[test]
+    fn what_looks_like_many_beginnings_is_read_once() {
+        // Quadratic work would not end.
+        for piece in ["xox", "eyJ", "password=", "sk-", "bearer ", "eyJabcdefgh.", "api_key:\\\""] {
+            let text = piece.repeat(2_000_000 / piece.len());
+            assert!(redacted(&text).len() <= text.len());
+        }
+        let token = "eyJabcdefgh.eyJabcdefgh.eyJabcdefgh";
+        assert_eq!(redacted(&format!("eyJa.{token}.x eyJ.{token}")), "eyJa.***.x eyJ.***");
+    }
 
     fn redacted(text: &str) -> String {
         let redactor =

@@ -226,6 +226,10 @@ impl Gateway {
             return Err(ReloadError::Checksum(settings.source.checksum));
         }
         let running = self.current();
+        if settings.source.is_empty && !running.settings.source.is_empty {
+            // What is just being written, or was cut off, begins like this.
+            return Err(rejected("the configuration file is empty".to_owned()));
+        }
         let restart_required = self.reloading.start.changed(&settings.fixed);
         settings.keep_fixed(&running.settings);
         let warnings = std::mem::take(&mut settings.warnings);
@@ -237,13 +241,10 @@ impl Gateway {
             }
             _ => None,
         };
-        self.cache.apply(&settings.cache).map_err(|error| rejected(error.to_string()))?;
-        let catalog = Catalog::new(&settings, &self.metrics, Some(&running.catalog));
-        let catalog = catalog.map_err(|error| {
-            // It took these settings a moment ago.
-            let _ = self.cache.apply(&running.settings.cache);
-            rejected(error.to_string())
-        })?;
+        let cache =
+            self.cache.prepare(&settings.cache).map_err(|error| rejected(error.to_string()))?;
+        let catalog = Catalog::new(&settings, &self.metrics, Some(&running.catalog))
+            .map_err(|error| rejected(error.to_string()))?;
 
         // From here on nothing fails.
         if let Some((certificates, read)) = certificate {
@@ -276,7 +277,10 @@ impl Gateway {
             "the configuration is applied"
         );
         self.log.apply(&settings.logging);
-        self.log.hide(redact::secrets_of(&settings));
+        // Requests that are under way have the secrets of before.
+        let secrets = redact::secrets_of(&running.settings);
+        self.log.hide(secrets.into_iter().chain(redact::secrets_of(&settings)));
+        self.cache.install(cache, &settings.cache);
         let other_limits = settings.default_limits != running.settings.default_limits;
         self.replace(Snapshot { settings, catalog });
         if other_limits {

@@ -131,7 +131,7 @@ impl Spool {
             if tail.kept.len() > MEMORY {
                 let length = tail.kept.len() - line.len();
                 tail.kept.truncate(length);
-                self.backlog.fetch_sub(line.len() as u64, Ordering::Relaxed);
+                self.wait_less(line.len() as u64);
                 self.drop_one(&record.id);
                 return Err(Box::new(record));
             }
@@ -162,7 +162,9 @@ impl Spool {
         let kept = std::mem::take(&mut tail.kept);
         if let Err(error) = tail.file.write_all(&kept) {
             // Half a line must not stand before the next one.
-            let _ = tail.file.set_len(tail.length);
+            if tail.file.set_len(tail.length).is_err() {
+                tail.length = self.segment;
+            }
             tail.kept = kept;
             return Err(error);
         }
@@ -186,6 +188,12 @@ impl Spool {
     /// Returns the bytes that the database does not have yet.
     pub(crate) fn backlog(&self) -> u64 {
         self.backlog.load(Ordering::Relaxed)
+    }
+
+    /// So many bytes wait no more. After a failure of the disk it may be known of fewer.
+    fn wait_less(&self, bytes: u64) {
+        let less = |backlog: u64| Some(backlog.saturating_sub(bytes));
+        let _ = self.backlog.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
     /// Takes note that the database has all records up to one that was made at `time`.
@@ -309,14 +317,14 @@ impl Reader {
                 return Ok(lines);
             }
             fs::remove_file(path(&spool.folder, number))?;
-            spool.backlog.fetch_sub(rest as u64, Ordering::Relaxed);
+            spool.wait_less(rest as u64);
         }
     }
 
     /// Goes on behind lines that were read, since the database has them.
     pub(crate) fn advance(&mut self, spool: &Spool, length: usize) {
         self.offset += length as u64;
-        spool.backlog.fetch_sub(length as u64, Ordering::Relaxed);
+        spool.wait_less(length as u64);
     }
 }
 

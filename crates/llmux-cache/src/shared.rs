@@ -363,7 +363,7 @@ mod tests {
 
     /// A source during whose move another reader comes.
     struct Busy {
-        other: Arc<Mutex<Option<Shared<Busy>>>>,
+        other: Arc<Mutex<Option<Shared<Self>>>>,
         count: Arc<Count>,
         item: Option<Bytes>,
     }

@@ -213,6 +213,7 @@ fn read_file(
     };
     let is_toml = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));
     let tree = if is_toml { node::toml(text) } else { node::yaml(text) };
+    source.is_empty = matches!(&tree, Ok(Node { value: Value::Map(all), .. }) if all.is_empty());
     match tree {
         Ok(node) if matches!(node.value, Value::Map(_)) => Ok(node),
         Ok(_) => {

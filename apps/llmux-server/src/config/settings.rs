@@ -59,6 +59,8 @@ pub(crate) struct Source {
     pub(crate) path: Option<String>,
     /// SHA-256 of the configuration file in hexadecimal digits.
     pub(crate) checksum: Option<String>,
+    /// The file says nothing.
+    pub(crate) is_empty: bool,
     /// All files whose content matters, also such as may come to exist.
     pub(crate) files: Vec<PathBuf>,
 }

@@ -146,6 +146,11 @@ impl Labels {
         (self.model, self.current) = (Name::UNKNOWN, Name::UNKNOWN);
     }
 
+    /// Tells whether another model than the one that was asked for is tried.
+    pub(crate) fn is_fallback(&self) -> bool {
+        self.model != self.current
+    }
+
     /// The request is for the model of this deployment.
     pub(crate) fn ask(&mut self, meter: &DeploymentMeter) {
         (self.model, self.current) = (meter.model, meter.model);

@@ -106,6 +106,9 @@ fn names_of_deployments(gateway: &Gateway) -> litellm::Deployments {
 /// Writes what is kept and what became of it. Places that are not used have no series.
 fn cache(gateway: &Gateway, page: &mut Page) {
     let stats = gateway.cache.stats();
+    if stats.is_empty() {
+        return;
+    }
     page.family(&family::CACHE_READS);
     for tier in &stats {
         page.sample(&family::CACHE_READS, &[tier.tier, "hit"], tier.hits);

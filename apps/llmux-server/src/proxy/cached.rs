@@ -237,7 +237,8 @@ pub(super) async fn answer(
     let keep = keep.map(|ttl| Keep { backend, key, kind, ttl, max_item_bytes });
     let flight = Flight::new(worker, exchange, admitted, ask, resolved, keep, limit);
     let notes = flight.notes();
-    let shared = Shared::with_limit(flight, limit);
+    // Nobody else reads what nobody can find.
+    let shared = Shared::with_limit(flight, if leader.is_some() { limit } else { 0 });
     if let Some(leader) = leader {
         leader.publish(Published::Coming(shared.downgrade(), Arc::clone(&notes)));
         shared.with_source(|flight| flight.lead(leader));

@@ -264,6 +264,10 @@ impl Flight {
                 let content_type = content_type.unwrap_or_default().to_owned();
                 let status = head.status;
                 self.notes.set_head(Ok(Head { status, headers: head.headers }), &exchange);
+                if exchange.labels.is_fallback() {
+                    // It is another model's: once the asked one is back, its answers are wanted.
+                    self.keep = None;
+                }
                 let admitted = Some(admitted);
                 let answering = Answering { status, content_type, reply, exchange, admitted };
                 Phase::Answering(Box::new(answering))

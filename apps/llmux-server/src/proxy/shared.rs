@@ -17,6 +17,7 @@ use serde::de::IgnoredAny;
 
 use super::cached::Hit;
 use super::flight::{Failure, Flight, Head, Notes};
+use crate::body::PIECE;
 use crate::error::ApiError;
 use crate::exchange::{Exchange, Outcome};
 
@@ -25,6 +26,8 @@ pub(crate) struct SharedReply {
     /// `None` once the client has left.
     reader: Option<Shared<Flight>>,
     notes: Arc<Notes>,
+    /// What is left of what came, and goes out in pieces.
+    rest: Bytes,
     /// What came with the head.
     first: Option<Option<Result<Bytes, Aborted>>>,
     /// The client did not ask for the usage of its stream.
@@ -42,7 +45,15 @@ impl SharedReply {
         hit: Option<Hit>,
     ) -> Self {
         let hides_usage = form == Form::Stream { include_usage: false };
-        Self { reader: Some(reader), notes, first: None, hides_usage, hit, is_settled: false }
+        Self {
+            reader: Some(reader),
+            notes,
+            rest: Bytes::new(),
+            first: None,
+            hides_usage,
+            hit,
+            is_settled: false,
+        }
     }
 
     fn poll_item(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Aborted>>> {
@@ -74,6 +85,13 @@ impl SharedReply {
         exchange: &mut Exchange,
     ) -> Poll<io::Result<Option<Bytes>>> {
         loop {
+            if !self.rest.is_empty() {
+                let piece = self.rest.split_to(self.rest.len().min(PIECE));
+                if let Some(outcome) = self.notes.end().filter(|_| self.rest.is_empty()) {
+                    exchange.line.outcome = outcome;
+                }
+                return Poll::Ready(Ok(Some(piece)));
+            }
             let item = match self.first.take() {
                 Some(first) => first,
                 None => ready!(self.poll_item(context)),
@@ -83,7 +101,10 @@ impl SharedReply {
             }
             if let Some(outcome) = self.notes.end() {
                 self.settle(outcome, exchange);
-                exchange.line.outcome = outcome;
+                // With the last piece of a large item the client has it all, not before.
+                if self.hides_usage || !matches!(item, Some(Ok(_))) {
+                    exchange.line.outcome = outcome;
+                }
             }
             return Poll::Ready(match item {
                 None => Ok(None),
@@ -95,7 +116,13 @@ impl SharedReply {
                     bytes if bytes.is_empty() => continue,
                     bytes => Ok(Some(bytes)),
                 },
-                Some(Ok(bytes)) => Ok(Some(bytes)),
+                Some(Ok(bytes)) => {
+                    self.rest = bytes;
+                    if self.rest.is_empty() {
+                        return Poll::Ready(Ok(Some(Bytes::new())));
+                    }
+                    continue;
+                }
             });
         }
     }

@@ -10,8 +10,8 @@ pub(crate) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 /// The bit of the flags that says that the caller records its spans.
 const SAMPLED: u8 = 1;
 
-/// The longest `tracestate` that is carried, in bytes; those over it are dropped, as the specification allows.
-const LONGEST_STATE: usize = 8 * 1024;
+/// The longest `tracestate` that is carried, in bytes, which is what the specification asks for; those over it are dropped.
+const LONGEST_STATE: usize = 512;
 
 /// A span of somebody else's that ours belong under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -159,12 +159,17 @@ impl RequestTrace {
         if !self.sampled {
             return;
         }
+        // A client's own words are no names of spans.
+        let method = match line.method.as_str() {
+            method @ ("GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "PATCH" | "OPTIONS") => method,
+            _ => "_OTHER",
+        };
         let name = match line.route {
-            "" => line.method.clone(),
-            route => format!("{} {route}", line.method),
+            "" => method.to_owned(),
+            route => format!("{method} {route}"),
         };
         let mut span = Span::server(self.place, name);
-        span.set("http.request.method", line.method.clone());
+        span.set("http.request.method", method.to_owned());
         if !line.route.is_empty() {
             span.set("http.route", line.route);
         }

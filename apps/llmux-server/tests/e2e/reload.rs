@@ -211,9 +211,11 @@ async fn a_bad_file_changes_nothing_and_everybody_is_told() {
     assert!(printed.contains("the configuration has problems"), "{printed}");
     assert!(!printed.contains("another-secret"), "{printed}");
 
-    // What is no configuration at all.
-    gateway.write_file(b"\xff\xfe");
-    assert_eq!(gateway.reload().await.status, 400);
+    // What is no configuration at all, or just being written.
+    for bad in [&b"\xff\xfe"[..], b"", b"# nothing\n"] {
+        gateway.write_file(bad);
+        assert_eq!(gateway.reload().await.status, 400, "{bad:?}");
+    }
     std::fs::remove_file(gateway.file()).unwrap();
     assert_eq!(gateway.reload().await.status, 400);
     assert_eq!(gateway.chat(&ask("a")).await.status, 200);

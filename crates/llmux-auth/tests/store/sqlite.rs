@@ -71,7 +71,7 @@ fn processes_that_open_a_new_file_at_once_migrate_once() {
         }
         let file = rusqlite::Connection::open(folder.file()).unwrap();
         let count = "SELECT count(*) FROM schema_migrations";
-        assert_eq!(file.query_row(count, [], |row| row.get(0)), Ok(1));
+        assert_eq!(file.query_row(count, [], |row| row.get(0)), Ok(2));
     });
 }
 
