@@ -511,7 +511,10 @@ fn deployment(
     if *count > 1 {
         id = format!("{id}#{count}");
     }
-    let meter = metrics.deployment(&id, &model.name, &provider.name);
+    let meter = {
+        let upstream = model.upstream.as_deref().unwrap_or(&model.name);
+        metrics.deployment(&id, &model.name, &provider.name, (provider.vendor.name, upstream))
+    };
     Deployment {
         id,
         provider: Arc::clone(provider),

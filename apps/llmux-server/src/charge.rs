@@ -86,8 +86,8 @@ impl Charge {
 
     fn close(&mut self, end: &End, produced: &Produced) -> Charged {
         let Some(open) = self.open.take() else { return Charged::default() };
-        let Open { money, account, prices, mut record, .. } = *open;
-        let (usage, estimated) = billed(open.endpoint, &open.expected, end.status, produced);
+        let Open { money, account, prices, endpoint, expected, mut record } = *open;
+        let (usage, estimated) = billed(endpoint, &expected, end.status, produced);
         let usage = plausible(usage);
         let cost = llmux_types::cost(&prices, &usage);
         record.end_time = wall_clock().max(record.start_time);
@@ -104,7 +104,7 @@ impl Charge {
         if cost.unpriced.any() {
             record.metadata.insert("price_unknown".to_owned(), true.into());
         }
-        account.charge(&record, cost.unpriced.any());
+        account.charge(&record, endpoint, cost.unpriced.any());
         let tokens = record.total_tokens;
         // In this order: what the store has must not be missing in the limiter.
         money.settle(cost.total.nanos());
@@ -113,7 +113,7 @@ impl Charge {
         }
         let known = !cost.unpriced.any();
         // Free as it is, a call that its client broke off counts in the limits of tokens.
-        let asked = if end.by_client { open.expected.prompt_tokens.unwrap_or(0) } else { 0 };
+        let asked = if end.by_client { expected.prompt_tokens.unwrap_or(0) } else { 0 };
         Charged { cost: known.then_some(cost.total), tokens: tokens.max(asked) }
     }
 }

@@ -158,6 +158,38 @@ pub(crate) static SPEND: Family = Family::counter(
     &["model", "provider"],
     "What attempts cost, in US dollars.",
 );
+/// As the semantic conventions of OpenTelemetry advise, in seconds.
+const OPERATION: &[f64] =
+    &[0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
+/// As the semantic conventions advise, in tokens.
+const TOKEN_COUNT: &[f64] = &[
+    1.0,
+    4.0,
+    16.0,
+    64.0,
+    256.0,
+    1024.0,
+    4096.0,
+    16384.0,
+    65536.0,
+    262_144.0,
+    1_048_576.0,
+    4_194_304.0,
+    16_777_216.0,
+    67_108_864.0,
+];
+pub(crate) static GEN_AI_DURATION: Family = Family::histogram(
+    "gen_ai_client_operation_duration_seconds",
+    &["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "error_type"],
+    "OpenTelemetry's metric of calls to providers that ended, but for those whose client left. `error_type`: the kind of failure.",
+    OPERATION,
+);
+pub(crate) static GEN_AI_TOKENS: Family = Family::histogram(
+    "gen_ai_client_token_usage",
+    &["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "gen_ai_token_type"],
+    "OpenTelemetry's metric of the tokens of a call. `gen_ai_token_type`: input or output.",
+    TOKEN_COUNT,
+);
 pub(crate) static UNPRICED: Family = Family::counter(
     "llmux_unpriced_attempts_total",
     &["model", "provider"],
@@ -338,6 +370,8 @@ pub(crate) static ALL: &[&Family] = &[
     &FALLBACKS,
     &TOKENS,
     &SPEND,
+    &GEN_AI_DURATION,
+    &GEN_AI_TOKENS,
     &UNPRICED,
     &REFUSALS,
     &DEPLOYMENT_IN_FLIGHT,

@@ -4,14 +4,19 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use llmux_auth::tenants::{UsageRecord, UsageStatus};
+use llmux_providers::Endpoint;
 use llmux_types::FailureClass;
 use metrics::{Counter, Histogram};
 
 use super::families as family;
 use super::registry::{Name, Registry, Sum};
+use crate::traces::{operation, provider_name};
 
 /// The classes of failures, in the order of their numbers.
 const CLASSES: usize = FailureClass::ContentPolicy as usize + 1;
+
+/// The endpoints, in the order of their numbers.
+const ENDPOINTS: usize = Endpoint::CountTokens as usize + 1;
 
 /// What one deployment's calls count in.
 #[derive(Debug)]
@@ -29,6 +34,18 @@ pub(crate) struct DeploymentMeter {
     tokens: Tokens,
     spend: Arc<Sum>,
     unpriced: Counter,
+    /// The vendor and the model as OpenTelemetry's conventions name them.
+    asked: (&'static str, Name),
+    /// By endpoint; made when it is first called.
+    gen_ai: [OnceLock<GenAi>; ENDPOINTS],
+}
+
+/// The series that the semantic conventions of OpenTelemetry want of a kind of call.
+#[derive(Debug)]
+struct GenAi {
+    duration: Histogram,
+    input: Histogram,
+    output: Histogram,
 }
 
 #[derive(Debug)]
@@ -46,6 +63,7 @@ impl DeploymentMeter {
         deployment: &str,
         model: &str,
         provider: &str,
+        (vendor, asked): (&'static str, &str),
     ) -> Self {
         let attempts =
             |outcome| registry.counter(&family::ATTEMPTS, &[deployment, provider, outcome, ""]);
@@ -69,6 +87,8 @@ impl DeploymentMeter {
             },
             spend: registry.sum(&family::SPEND, &[model, provider]),
             unpriced: registry.counter(&family::UNPRICED, &[model, provider]),
+            asked: (provider_name(vendor), registry.intern(asked)),
+            gen_ai: Default::default(),
         };
         // Alerts look for its growth, which begins at 0.
         meter.failure(FailureClass::Credential);
@@ -92,6 +112,40 @@ impl DeploymentMeter {
         }
     }
 
+    /// Counts a call as OpenTelemetry's conventions do.
+    fn operation(&self, endpoint: Endpoint, record: &UsageRecord) {
+        if record.status == UsageStatus::Cancelled || !self.registry.is_enabled() {
+            return;
+        }
+        let model = || self.registry.text(self.asked.1);
+        let millis = record.end_time.0.saturating_sub(record.start_time.0).max(0);
+        let seconds = Duration::from_millis(millis.unsigned_abs()).as_secs_f64();
+        let provider = self.asked.0;
+        if let Some(error) = &record.error_code {
+            let labels = [operation(endpoint), provider, &*model(), error];
+            return self.registry.histogram(&family::GEN_AI_DURATION, &labels).record(seconds);
+        }
+        let series = self.gen_ai[endpoint as usize].get_or_init(|| {
+            let model = model();
+            let of = |family, last| {
+                self.registry.histogram(family, &[operation(endpoint), provider, &*model, last])
+            };
+            GenAi {
+                duration: of(&family::GEN_AI_DURATION, ""),
+                input: of(&family::GEN_AI_TOKENS, "input"),
+                output: of(&family::GEN_AI_TOKENS, "output"),
+            }
+        });
+        series.duration.record(seconds);
+        for (histogram, tokens) in
+            [(&series.input, record.prompt_tokens), (&series.output, record.completion_tokens)]
+        {
+            if tokens > 0 {
+                histogram.record(tokens as f64);
+            }
+        }
+    }
+
     fn failure(&self, class: FailureClass) -> &Counter {
         self.failures[class as usize].get_or_init(|| {
             let deployment = self.registry.text(self.deployment);
@@ -112,8 +166,9 @@ pub(crate) struct Account {
 
 impl Account {
     /// Counts what an attempt was charged for.
-    pub(crate) fn charge(&self, record: &UsageRecord, unpriced: bool) {
+    pub(crate) fn charge(&self, record: &UsageRecord, endpoint: Endpoint, unpriced: bool) {
         let meter = &self.deployment;
+        meter.operation(endpoint, record);
         let add = |counter: &Counter, tokens: u64| {
             if tokens > 0 {
                 counter.increment(tokens);

@@ -232,14 +232,16 @@ impl Metrics {
         }
     }
 
-    /// Makes the handles of a deployment. `model` is its configured name or pattern.
+    /// Makes the handles of a deployment. `model` is its configured name or pattern, `asked` its vendor and what that is
+    /// asked for.
     pub(crate) fn deployment(
         &self,
         deployment: &str,
         model: &str,
         provider: &str,
+        asked: (&'static str, &str),
     ) -> Arc<DeploymentMeter> {
-        Arc::new(DeploymentMeter::new(&self.registry, deployment, model, provider))
+        Arc::new(DeploymentMeter::new(&self.registry, deployment, model, provider, asked))
     }
 
     /// Counts a request that was refused.

@@ -44,7 +44,9 @@ fn names_are_unique_and_follow_the_rules_of_prometheus() {
     for family in ALL {
         let name = family.name;
         assert!(names.insert(name), "{name} is there twice");
-        assert!(name.starts_with("llmux_") || name.starts_with("process_"), "{name}");
+        let is_known =
+            ["llmux_", "process_", "gen_ai_client_"].iter().any(|it| name.starts_with(it));
+        assert!(is_known, "{name}");
         assert_eq!(name.ends_with("_total"), family.kind == Kind::Counter, "{name}");
         assert_eq!(family.buckets.is_empty(), family.kind != Kind::Histogram, "{name}");
         assert!(family.buckets.is_sorted(), "{name}");
@@ -97,7 +99,7 @@ fn the_tables_of_families_are_up_to_date() {
 #[test]
 fn attempts_are_counted_by_how_they_ended() {
     let metrics = Metrics::new(&settings(false));
-    let meter = metrics.deployment("p/m", "m", "p");
+    let meter = metrics.deployment("p/m", "m", "p", ("openai", "m"));
     let second = Duration::from_secs(1);
     meter.ended(UsageStatus::Success, None, second);
     meter.ended(UsageStatus::Failure, Some(FailureClass::Timeout), second);
@@ -129,8 +131,10 @@ fn attempts_are_counted_by_how_they_ended() {
 #[test]
 fn a_request_that_goes_on_elsewhere_counts_as_retry_and_as_fallback() {
     let metrics = Metrics::new(&settings(false));
-    let (first, second) =
-        (metrics.deployment("p/m", "m", "p"), metrics.deployment("q/n", "n", "q"));
+    let (first, second) = (
+        metrics.deployment("p/m", "m", "p", ("openai", "m")),
+        metrics.deployment("q/n", "n", "q", ("openai", "m")),
+    );
     let mut labels = Labels::default();
     labels.begin();
     labels.ask(&first);
@@ -177,7 +181,7 @@ fn tenants_beyond_the_cap_share_one_series() {
 #[test]
 fn nothing_is_kept_where_nothing_is_served() {
     let metrics = Metrics::new(&config::Metrics { enabled: false, ..settings(false) });
-    let meter = metrics.deployment("p/m", "m", "p");
+    let meter = metrics.deployment("p/m", "m", "p", ("openai", "m"));
     let mut labels = Labels::default();
     labels.ask(&meter);
     metrics.began(&mut labels, &meter, 1);
@@ -196,7 +200,7 @@ fn requests_of_all_threads_are_counted() {
     let requests = if measures { 1_000_000 } else { 1_000 };
     for (enabled, threads) in [(true, 1), (true, 2), (false, 1), (false, 2)] {
         let metrics = Metrics::new(&config::Metrics { enabled, ..settings(false) });
-        let meter = metrics.deployment("p/m", "m", "p");
+        let meter = metrics.deployment("p/m", "m", "p", ("openai", "m"));
         let start = Instant::now();
         std::thread::scope(|scope| {
             for _ in 0..threads {

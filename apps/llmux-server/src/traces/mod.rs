@@ -305,7 +305,7 @@ fn dollars(money: Money) -> f64 {
 }
 
 /// Returns the name of an operation; what the conventions have none for is named alike.
-const fn operation(endpoint: Endpoint) -> &'static str {
+pub(crate) const fn operation(endpoint: Endpoint) -> &'static str {
     match endpoint {
         Endpoint::ChatCompletions | Endpoint::Responses | Endpoint::Messages => "chat",
         Endpoint::Completions => "text_completion",
@@ -320,7 +320,7 @@ const fn operation(endpoint: Endpoint) -> &'static str {
 }
 
 /// Returns the name that the conventions have for a vendor, else ours.
-fn provider_name(vendor: &'static str) -> &'static str {
+pub(crate) fn provider_name(vendor: &'static str) -> &'static str {
     match vendor {
         "azure" => "azure.ai.openai",
         "gemini" => "gcp.gemini",

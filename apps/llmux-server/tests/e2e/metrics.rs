@@ -210,9 +210,9 @@ fn assert_deployed_files_use(scrape: &Scrape) {
         let text = std::fs::read_to_string(path).unwrap();
         let is_word = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
         let words = text.split(|letter| !is_word(letter));
-        let names: BTreeSet<&str> = words
-            .filter(|word| word.starts_with("llmux_") || word.starts_with("process_"))
-            .collect();
+        let ours = ["llmux_", "process_", "gen_ai_client_"];
+        let names: BTreeSet<&str> =
+            words.filter(|word| ours.iter().any(|begin| word.starts_with(begin))).collect();
         assert!(names.len() > 10, "{file} uses {names:?}");
         for name in &names {
             assert!(exported.contains(name), "{file} uses {name}, which is not exported");
