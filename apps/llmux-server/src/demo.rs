@@ -114,7 +114,12 @@ Make more keys, and look at what everybody spent, with the master key of this de
         )?,
         Err(error) => writeln!(out, "\nThe demo's key could not be made: {error}")?,
     }
-    writeln!(out, "\nMetrics for Prometheus: {base}/metrics\n\nPress Ctrl-C to stop.\n")
+    writeln!(
+        out,
+        "\nMetrics for Prometheus: {base}/metrics\n\
+         (deploy/grafana/llmux.json is a dashboard of them, deploy/prometheus/alerts.yml has rules)\n\n\
+         Press Ctrl-C to stop.\n"
+    )
 }
 
 /// Makes a team and its key as an operator would: by the management API.
