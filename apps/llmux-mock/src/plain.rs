@@ -20,6 +20,8 @@ use crate::vendor::{self, Call, Prepared};
 const HEAD: usize = 64 << 10;
 /// How much of a body's beginning and of its end is searched for what the answer depends on.
 const SEARCHED: usize = 1 << 10;
+/// Kinds of requests whose answers a connection keeps.
+const KINDS: usize = 16;
 /// What vendors send along with each answer.
 const HEADERS: &str = "date: Mon, 06 Jan 2025 09:30:00 GMT\r\nserver: mock\r\nopenai-organization: mock\r\n\
     openai-processing-ms: 12\r\nopenai-version: 2020-10-01\r\nx-ratelimit-limit-requests: 10000\r\n\
@@ -97,6 +99,9 @@ async fn connection(mut stream: TcpStream, state: Arc<State>) {
             Some((_, answer)) => Arc::clone(answer),
             None => {
                 let Some(answer) = make(&state, &request, head, &kind) else { return };
+                if known.len() >= KINDS {
+                    known.clear();
+                }
                 known.push((kind.kept(), Arc::clone(&answer)));
                 answer
             }
