@@ -68,6 +68,8 @@ pub(crate) struct Deployment {
     own_prices: (Option<u64>, Option<u64>),
     /// What calls cost; `None` where that depends on the model that is asked for.
     prices: Option<Arc<Prices>>,
+    /// The most tokens that an answer has, where anybody knows; `None` where it depends on the model that is asked for.
+    most_output: Option<Option<u64>>,
     /// Of a whole call; of a stream until its first output.
     pub(crate) timeout: Duration,
     /// Whether the log says that its calls cost nothing for want of a price.
@@ -96,6 +98,11 @@ impl Deployment {
             let prices = known.map(|known| known.prices).unwrap_or_default();
             Arc::new(prices.with_own(self.own_prices.0, self.own_prices.1))
         })
+    }
+
+    /// Returns the most tokens that an answer of the model `upstream_model` has, if anybody knows.
+    pub(crate) fn most_output(&self, upstream_model: &str) -> Option<u64> {
+        self.most_output.unwrap_or_else(|| most_output(self.provider.vendor.name, upstream_model))
     }
 
     /// Tells the operator once that calls cost nothing because the price is not known.
@@ -278,6 +285,8 @@ impl Group {
         self.candidates.push(candidate(&deployment, model, &prices));
         if deployment.upstream.is_some() || !is_pattern(&deployment.name) {
             deployment.prices = Some(prices);
+            deployment.most_output =
+                Some(most_output(provider.vendor.name, deployment.upstream_model(&model.name)));
         }
         self.deployments.push(Arc::new(deployment));
     }
@@ -499,6 +508,10 @@ fn provider(
     })
 }
 
+fn most_output(vendor: &str, model: &str) -> Option<u64> {
+    llmux_types::lookup(vendor, model).and_then(|known| known.max_output_tokens)
+}
+
 fn deployment(
     provider: &Arc<Provider>,
     model: &Model,
@@ -522,6 +535,7 @@ fn deployment(
         upstream: model.upstream.clone(),
         own_prices: (model.input_price, model.output_price),
         prices: None,
+        most_output: None,
         timeout: model.timeout,
         told_unpriced: AtomicBool::new(false),
         is_tagged: !model.tags.is_empty(),

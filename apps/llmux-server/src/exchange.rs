@@ -11,13 +11,13 @@ use llmux_auth::tenants::Key;
 use llmux_providers::Summary;
 use llmux_router::Why;
 use llmux_types::{Money, Usage};
-use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 
 use crate::charge::Charged;
 use crate::config::LogFormat;
 use crate::content::Content;
 use crate::gateway::{Gateway, Snapshot};
+use crate::json_line::JsonLine;
 use crate::metrics::{Ended, Labels};
 use crate::timed_io::BusyGuard;
 use crate::traces::RequestTrace;
@@ -82,63 +82,44 @@ pub(crate) struct Noted {
     waited: Duration,
 }
 
-/// The line in the access log.
-#[derive(Debug, Serialize)]
+/// What the line in the access log tells.
+#[derive(Debug)]
 pub(crate) struct AccessLine {
-    #[serde(rename = "timestamp")]
     time: String,
-    level: &'static str,
-    message: &'static str,
-    #[serde(serialize_with = "as_text")]
     pub(crate) request_id: HeaderValue,
     /// Of the trace that the request is recorded in.
-    #[serde(skip_serializing_if = "Option::is_none")]
     trace_id: Option<String>,
     pub(crate) client_ip: std::net::IpAddr,
-    pub(crate) method: String,
+    pub(crate) method: http::Method,
     /// The route, not the path: bounded, and free of what clients put into paths.
     pub(crate) route: &'static str,
-    #[serde(flatten, serialize_with = "as_caller")]
     pub(crate) caller: Option<Caller>,
     /// As the client asked.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) model: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) provider: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) deployment: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) upstream_model: Option<String>,
     /// Why the last deployment was chosen.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_display")]
     pub(crate) decision: Option<Why>,
     pub(crate) attempts: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cache: Option<Lookup>,
     pub(crate) stream: bool,
     pub(crate) status: u16,
     pub(crate) outcome: Outcome,
     /// What failed: the code of the error that the client got, or the kind of failure inside a stream.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<String>,
-    #[serde(flatten)]
     usage: Option<Usage>,
     /// What the provider charges for the last attempt, in US dollars; absent where a price is not known.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cost: Option<Money>,
     /// Who has spent a soft budget.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) soft_budget: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     finish_reason: Option<String>,
-    /// From the request's arrival to the first output, in milliseconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ttft_ms: Option<f64>,
-    /// From the request's arrival to the last byte, in milliseconds.
-    duration_ms: f64,
-    /// Of the time until the answer began, the part that was ours, in milliseconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) overhead_ms: Option<f64>,
+    /// From the request's arrival to the first output.
+    first_output: Option<Duration>,
+    /// From the request's arrival to the last byte.
+    duration: Duration,
+    /// Of the time until the answer began, the part that was ours.
+    pub(crate) overhead: Option<Duration>,
     pub(crate) bytes_in: usize,
     pub(crate) bytes_out: usize,
 }
@@ -158,33 +139,57 @@ impl AccessLine {
     pub(crate) fn team(&self) -> Option<&str> {
         self.key()?.team_id.as_deref()
     }
+
+    /// Writes the line as JSON.
+    fn json(&self) -> Vec<u8> {
+        let mut line = JsonLine::with_capacity(1024);
+        line.text("timestamp", &self.time);
+        line.text("level", "INFO");
+        line.text("message", "request");
+        line.text("request_id", self.request_id.to_str().unwrap_or_default());
+        line.maybe("trace_id", self.trace_id.as_deref());
+        line.plain("client_ip", self.client_ip);
+        line.text("method", self.method.as_str());
+        line.text("route", self.route);
+        line.maybe("caller", self.caller.as_ref().map(Caller::as_str));
+        line.maybe("key_alias", self.key_alias());
+        line.maybe("team", self.team());
+        line.maybe("model", self.model.as_deref());
+        line.maybe("provider", self.provider.as_deref());
+        line.maybe("deployment", self.deployment.as_deref());
+        line.maybe("upstream_model", self.upstream_model.as_deref());
+        if let Some(why) = self.decision {
+            line.plain("decision", why);
+        }
+        line.integer("attempts", self.attempts);
+        line.maybe("cache", self.cache.map(Lookup::as_str));
+        line.bare("stream", self.stream);
+        line.integer("status", self.status);
+        line.text("outcome", self.outcome.as_str());
+        line.maybe("error", self.error.as_deref());
+        if let Some(usage) = &self.usage {
+            line.members(usage);
+        }
+        if let Some(cost) = self.cost {
+            line.bare("cost", cost);
+        }
+        line.maybe("soft_budget", self.soft_budget.as_deref());
+        line.maybe("finish_reason", self.finish_reason.as_deref());
+        if let Some(time) = self.first_output {
+            line.milliseconds("ttft_ms", time);
+        }
+        line.milliseconds("duration_ms", self.duration);
+        if let Some(time) = self.overhead {
+            line.milliseconds("overhead_ms", time);
+        }
+        line.integer("bytes_in", self.bytes_in);
+        line.integer("bytes_out", self.bytes_out);
+        line.end()
+    }
 }
 
 fn as_text<S: Serializer>(value: &HeaderValue, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(value.to_str().unwrap_or_default())
-}
-
-/// Writes who called: the id of the key, its alias, its team.
-fn as_caller<S: Serializer>(caller: &Option<Caller>, serializer: S) -> Result<S::Ok, S::Error> {
-    let mut map = serializer.serialize_map(None)?;
-    if let Some(caller) = caller {
-        map.serialize_entry("caller", caller.as_str())?;
-        let key = caller.tenant().map(|tenant| &tenant.key);
-        if let Some(alias) = key.and_then(|key| key.key_alias.as_ref()) {
-            map.serialize_entry("key_alias", alias)?;
-        }
-        if let Some(team) = key.and_then(|key| key.team_id.as_ref()) {
-            map.serialize_entry("team", team)?;
-        }
-    }
-    map.end()
-}
-
-fn as_display<S: Serializer>(why: &Option<Why>, serializer: S) -> Result<S::Ok, S::Error> {
-    match why {
-        Some(why) => serializer.collect_str(why),
-        None => serializer.serialize_none(),
-    }
 }
 
 /// The line about what was asked and answered.
@@ -237,12 +242,10 @@ impl Exchange {
         gateway.enter();
         let line = AccessLine {
             time: String::new(),
-            level: "INFO",
-            message: "request",
             request_id,
             trace_id: None,
             client_ip,
-            method: method.to_string(),
+            method: method.clone(),
             route: "",
             caller: None,
             model: None,
@@ -261,9 +264,9 @@ impl Exchange {
             cost: None,
             soft_budget: None,
             finish_reason: None,
-            ttft_ms: None,
-            duration_ms: 0.0,
-            overhead_ms: None,
+            first_output: None,
+            duration: Duration::ZERO,
+            overhead: None,
             bytes_in: 0,
             bytes_out: 0,
         };
@@ -365,7 +368,7 @@ impl Exchange {
 
     /// Tells whether there was output.
     pub(crate) const fn has_output(&self) -> bool {
-        self.line.ttft_ms.is_some()
+        self.line.first_output.is_some()
     }
 
     /// Keeps a request that nobody asks about, such as a health check, out of the log and the traces.
@@ -408,8 +411,8 @@ impl Exchange {
 
     /// Takes note of the first output.
     pub(crate) fn note_output(&mut self) {
-        if self.line.ttft_ms.is_none() {
-            self.line.ttft_ms = Some(milliseconds(self.started.elapsed()));
+        if self.line.first_output.is_none() {
+            self.line.first_output = Some(self.started.elapsed());
         }
     }
 
@@ -426,7 +429,6 @@ impl Exchange {
     /// Counts the request, which has ended.
     fn measure(&self) {
         let line = &self.line;
-        let seconds = |ms: f64| Duration::from_secs_f64(ms / 1e3);
         self.gateway.metrics.ended(&Ended {
             route: line.route,
             labels: self.labels,
@@ -434,8 +436,8 @@ impl Exchange {
             outcome: line.outcome,
             caller: line.caller.as_ref(),
             duration: self.started.elapsed(),
-            overhead: line.overhead_ms.filter(|_| line.attempts > 0).map(seconds),
-            first_output: line.ttft_ms.filter(|_| line.stream).map(seconds),
+            overhead: line.overhead.filter(|_| line.attempts > 0),
+            first_output: line.first_output.filter(|_| line.stream),
         });
     }
 
@@ -443,11 +445,6 @@ impl Exchange {
     pub(crate) fn overhead(&self) -> Duration {
         self.started.elapsed().saturating_sub(self.waited)
     }
-}
-
-/// Milliseconds with microseconds behind the point.
-pub(crate) fn milliseconds(time: Duration) -> f64 {
-    time.as_micros() as f64 / 1000.0
 }
 
 impl Drop for Exchange {
@@ -462,12 +459,12 @@ impl Drop for Exchange {
         let log = &self.gateway.log;
         if self.logged && (log.access() || self.content.is_some()) {
             let line = &mut self.line;
-            line.duration_ms = milliseconds(self.started.elapsed());
+            line.duration = self.started.elapsed();
             line.time = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
         }
         if self.logged
             && log.access()
-            && let Some(bytes) = rendered(&self.line, log.format())
+            && let Some(bytes) = rendered(self.line.json(), log.format())
         {
             log.line(bytes);
         }
@@ -482,7 +479,8 @@ impl Drop for Exchange {
                 request,
                 answer,
             };
-            if let Some(bytes) = rendered(&line, log.format()) {
+            let bytes = serde_json::to_vec(&line).ok();
+            if let Some(bytes) = bytes.and_then(|bytes| rendered(bytes, log.format())) {
                 log.line(bytes);
             }
         }
@@ -490,8 +488,8 @@ impl Drop for Exchange {
     }
 }
 
-fn rendered(line: &impl Serialize, format: LogFormat) -> Option<Vec<u8>> {
-    let mut bytes = serde_json::to_vec(line).ok()?;
+/// Puts a line of JSON into the format of the log.
+fn rendered(mut bytes: Vec<u8>, format: LogFormat) -> Option<Vec<u8>> {
     if format == LogFormat::Text {
         let fields: serde_json::Map<String, serde_json::Value> =
             serde_json::from_slice(&bytes).ok()?;

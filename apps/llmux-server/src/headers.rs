@@ -1,5 +1,6 @@
 //! What crosses between clients and vendors, and what does not.
 
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
@@ -95,20 +96,47 @@ pub(crate) fn features(client: &HeaderMap) -> impl Iterator<Item = (&HeaderName,
         .filter_map(|name| client.get(name).map(|value| (name, value)))
 }
 
+/// How many of our own headers an answer may have.
+const OWN: usize = 18;
+
 /// Renames a vendor's headers to `llm_provider-*`, but for those that repeat a secret of ours.
 pub(crate) fn from_vendor(vendor: &HeaderMap, secrets: &[Secret]) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(vendor.len() + 10);
+    let mut headers = HeaderMap::with_capacity(vendor.len() + OWN);
     for (name, value) in vendor {
-        let told =
-            |secret: &Secret| memmem::find(value.as_bytes(), secret.expose().as_bytes()).is_some();
-        if NOT_PASSED_ON.contains(&name.as_str()) || secrets.iter().any(told) {
-            continue;
-        }
-        if let Ok(renamed) = HeaderName::try_from(format!("llm_provider-{name}")) {
+        let value_bytes = value.as_bytes();
+        let told = |secret: &Secret| {
+            let secret = secret.expose().as_bytes();
+            secret.len() <= value_bytes.len() && memmem::find(value_bytes, secret).is_some()
+        };
+        if let Some(renamed) = renamed(name)
+            && !secrets.iter().any(told)
+        {
             headers.append(renamed, value.clone());
         }
     }
     headers
+}
+
+/// Returns the name that a vendor's header is passed on by; `None`: it is not.
+fn renamed(name: &HeaderName) -> Option<HeaderName> {
+    /// Vendors use the same few names over and over. What else they make up is not to fill the memory.
+    const REMEMBERED: usize = 256;
+    thread_local! {
+        static RENAMED: RefCell<HeaderMap<Option<HeaderName>>> = RefCell::default();
+    }
+    RENAMED.with_borrow_mut(|known| {
+        if let Some(renamed) = known.get(name) {
+            return renamed.clone();
+        }
+        let renamed = match NOT_PASSED_ON.contains(&name.as_str()) {
+            true => None,
+            false => HeaderName::try_from(format!("llm_provider-{name}")).ok(),
+        };
+        if known.len() < REMEMBERED {
+            known.insert(name.clone(), renamed.clone());
+        }
+        renamed
+    })
 }
 
 /// Reads how long a vendor asks to wait: `retry-after-ms`, or `retry-after` in seconds or as a date (RFC 9110, 10.2.3).
@@ -150,7 +178,9 @@ pub(crate) fn add_standing(map: &mut HeaderMap, standing: &Standing) {
         let [limit, remaining, until] = names;
         map.insert(limit, HeaderValue::from(quota.limit));
         map.insert(remaining, HeaderValue::from(quota.remaining));
-        if let Ok(reset) = HeaderValue::from_str(&format!("{reset}s")) {
+        let mut seconds = itoa::Buffer::new().format(reset).to_owned();
+        seconds.push('s');
+        if let Ok(reset) = HeaderValue::try_from(seconds) {
             map.insert(until, reset);
         }
     };
@@ -182,7 +212,8 @@ pub(crate) fn origin(headers: &HeaderMap) -> Option<&str> {
     headers.get(ORIGIN).map(|value| value.to_str().unwrap_or("null"))
 }
 
-/// Keeps a client's request id if it is sane: 1 to 128 letters, digits, `-`, `_` and `.`.
+/// Keeps a client's request id if it is sane: 1 to 128 letters, digits, `-`, `_` and `.`; else makes one that begins with
+/// the time, as those of UUIDv7 do. Databases index ids that come in order with a fraction of the writes.
 pub(crate) fn request_id(headers: &HeaderMap) -> HeaderValue {
     let sane = |value: &&HeaderValue| {
         let bytes = value.as_bytes();
@@ -190,7 +221,8 @@ pub(crate) fn request_id(headers: &HeaderMap) -> HeaderValue {
             && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
     };
     headers.get(X_REQUEST_ID).filter(sane).cloned().unwrap_or_else(|| {
-        let id = format!("{:032x}", fastrand::u128(..));
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let id = format!("{:012x}{:020x}", now.as_millis(), fastrand::u128(..) >> 48);
         HeaderValue::try_from(id).expect("hexadecimal digits are a header value")
     })
 }
@@ -281,7 +313,10 @@ mod tests {
             map.insert(X_REQUEST_ID, HeaderValue::from_bytes(bad.as_bytes()).expect("a value"));
             let id = request_id(&map);
             assert_eq!(id.len(), 32, "{bad}");
+            assert!(id != request_id(&map), "{bad}");
         }
+        let id = |_| request_id(&HeaderMap::new()).to_str().expect("text")[..12].to_owned();
+        assert!([(), (), ()].map(id).is_sorted());
     }
 
     #[test]

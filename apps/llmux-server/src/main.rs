@@ -16,6 +16,7 @@ mod error;
 mod exchange;
 mod gateway;
 mod headers;
+mod json_line;
 mod log;
 mod manage;
 mod metrics;

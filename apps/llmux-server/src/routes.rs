@@ -26,8 +26,9 @@ use crate::body::{Body, Reply};
 use crate::catalog::Listed;
 use crate::collect::{discard, read_body};
 use crate::error::ApiError;
-use crate::exchange::{Exchange, Lookup, Outcome, milliseconds};
+use crate::exchange::{Exchange, Lookup, Outcome};
 use crate::gateway::{Gateway, Snapshot, Worker};
+use crate::json_line;
 use crate::manage::{self, Operation};
 use crate::timed_io::Busy;
 use crate::{control, headers, metrics, proxy, tenants};
@@ -288,7 +289,7 @@ pub(crate) async fn handle(connection: Connection, request: Request<Incoming>) -
         exchange.line.outcome = Outcome::Ok;
     }
     exchange.line.status = response.status().as_u16();
-    exchange.line.overhead_ms = Some(milliseconds(exchange.overhead()));
+    exchange.line.overhead = Some(exchange.overhead());
     add_headers(&mut response, &exchange);
     response.map(|reply| Body::new(reply, exchange, admitted))
 }
@@ -312,30 +313,33 @@ fn add_headers(response: &mut Response<Reply>, exchange: &Exchange) {
     let map = response.headers_mut();
     map.insert(headers::X_REQUEST_ID, line.request_id.clone());
     headers::add_standing(map, &exchange.standing);
-    let mut set = |name: &'static str, value: &str| {
+    let mut set = |name: &'static str, value: Result<HeaderValue, _>| {
         // Configured names may have characters that no header has.
-        if let Ok(value) = HeaderValue::from_str(value) {
+        if let Ok(value) = value {
             map.insert(HeaderName::from_static(name), value);
         }
     };
     if line.soft_budget.is_some() {
-        set("x-llmux-soft-budget", "exceeded");
+        set("x-llmux-soft-budget", Ok(HeaderValue::from_static("exceeded")));
     }
     if let Some(cache) = line.cache {
-        set("x-llmux-cache", cache.as_str());
+        set("x-llmux-cache", Ok(HeaderValue::from_static(cache.as_str())));
     }
     if line.attempts > 0 {
-        set("x-llmux-deployment", line.deployment.as_deref().unwrap_or_default());
-        set("x-llmux-provider", line.provider.as_deref().unwrap_or_default());
-        set("x-llmux-attempts", &line.attempts.to_string());
+        let name = |name: &Option<String>| HeaderValue::from_str(name.as_deref().unwrap_or(""));
+        set("x-llmux-deployment", name(&line.deployment));
+        set("x-llmux-provider", name(&line.provider));
+        set("x-llmux-attempts", Ok(HeaderValue::from(line.attempts)));
     } else if line.cache != Some(Lookup::Hit) {
         return;
     }
     // The cost of a stream is not known when its head leaves.
     if let Some(cost) = line.cost.filter(|_| !line.stream) {
-        set("x-llmux-response-cost", &cost.to_string());
+        set("x-llmux-response-cost", HeaderValue::try_from(cost.to_string()));
     }
-    set("x-llmux-overhead-ms", &line.overhead_ms.unwrap_or_default().to_string());
+    let mut overhead = Vec::with_capacity(16);
+    json_line::milliseconds(&mut overhead, line.overhead.unwrap_or_default());
+    set("x-llmux-overhead-ms", HeaderValue::try_from(overhead));
 }
 
 type Answered = (Response<Reply>, Option<Admitted>);

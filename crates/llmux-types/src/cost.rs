@@ -154,8 +154,10 @@ impl<'a> Bill<'a> {
     }
 
     fn input(&mut self, usage: &Usage) {
-        let seconds = usage.audio_milliseconds.zip(self.price(&[Unit::InputSecond]));
-        let characters = usage.input_characters.zip(self.price(&[Unit::InputCharacter]));
+        let counted =
+            |count: Option<u64>, unit| count.and_then(|count| Some((count, self.price(&[unit])?)));
+        let seconds = counted(usage.audio_milliseconds, Unit::InputSecond);
+        let characters = counted(usage.input_characters, Unit::InputCharacter);
         if self.input_tokens == 0 || self.price(&[Unit::Input, Unit::AudioInput]).is_none() {
             if let Some((milliseconds, price)) = seconds {
                 self.parts.input = times(milliseconds, price) / 1000;

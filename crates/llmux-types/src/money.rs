@@ -133,21 +133,48 @@ impl Sum for Money {
     }
 }
 
-impl fmt::Display for Money {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let nanos = self.0.unsigned_abs();
-        let (dollars, rest) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
-        let mut text = dollars.to_string();
-        if rest != 0 {
-            text.push('.');
-            let mut unit = 100_000_000;
-            let mut left = rest;
-            while left > 0 {
-                text.push(char::from(b'0' + (left / unit) as u8));
-                (left, unit) = (left % unit, unit / 10);
+/// The digits of an amount without its sign: at most ten of dollars, a point, nine of a dollar's parts.
+struct Digits {
+    bytes: [u8; 20],
+    /// Where they begin, and end.
+    range: std::ops::Range<usize>,
+}
+
+impl Digits {
+    const fn of(nanos: u64) -> Self {
+        const POINT: usize = 10;
+        let mut bytes = [b'0'; 20];
+        bytes[POINT] = b'.';
+        let (mut dollars, mut rest) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
+        let mut start = POINT;
+        loop {
+            start -= 1;
+            bytes[start] = b'0' + (dollars % 10) as u8;
+            dollars /= 10;
+            if dollars == 0 {
+                break;
             }
         }
-        formatter.pad_integral(self.0 >= 0, "", &text)
+        let (mut end, mut at) = (POINT, bytes.len());
+        while at > POINT + 1 {
+            at -= 1;
+            bytes[at] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            if bytes[at] != b'0' && end == POINT {
+                end = at + 1;
+            }
+        }
+        Self { bytes, range: start..end }
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[self.range.clone()]).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Money {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad_integral(self.0 >= 0, "", Digits::of(self.0.unsigned_abs()).as_str())
     }
 }
 

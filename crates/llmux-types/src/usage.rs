@@ -1,5 +1,9 @@
-use serde::Serialize;
+use serde::{Deserialize as _, Serialize};
 use serde_json::Value;
+
+mod openai;
+
+pub use self::openai::OpenAiUsage;
 
 /// What one answer used: tokens in OpenAI's meaning (`prompt_tokens` includes cached ones, `completion_tokens` includes
 /// reasoning, but for what the vendor counts beside them) and what else is paid for. `None` means that the vendor did not
@@ -86,14 +90,14 @@ impl ServiceTier {
     /// Reads a vendor's word in any case. `None` for the standard tier (`default`, `standard`, `on_demand`, `scale` ...)
     /// and for words that have no prices.
     pub fn from_word(word: &str) -> Option<Self> {
-        Some(match word.to_ascii_lowercase().as_str() {
-            "batch" => Self::Batch,
-            "flex" => Self::Flex,
-            "priority" => Self::Priority,
-            "balanced" => Self::Balanced,
-            "ultrafast" => Self::Ultrafast,
-            _ => return None,
-        })
+        const WORDS: [(&str, ServiceTier); 5] = [
+            ("batch", ServiceTier::Batch),
+            ("flex", ServiceTier::Flex),
+            ("priority", ServiceTier::Priority),
+            ("balanced", ServiceTier::Balanced),
+            ("ultrafast", ServiceTier::Ultrafast),
+        ];
+        WORDS.iter().find(|(own, _)| own.eq_ignore_ascii_case(word)).map(|(_, tier)| *tier)
     }
 }
 
@@ -111,63 +115,10 @@ pub enum SearchContext {
 
 impl Usage {
     /// Reads the `usage` object of OpenAI's chat completions, completions, embeddings, responses, image or transcription
-    /// API, and of the vendors compatible with them. Unknown and misshapen members are passed over.
+    /// API, and of the vendors compatible with them. Unknown and misshapen members are passed over. In text that is not
+    /// parsed yet, [`OpenAiUsage`] reads it without a tree.
     pub fn from_openai(usage: &Value) -> Self {
-        let number = |path: &[&str]| -> Option<u64> {
-            path.iter().try_fold(usage, |value, name| value.get(name)).and_then(Value::as_u64)
-        };
-        // Chat completions, responses and images, transcriptions.
-        let input = |name: &str| {
-            ["prompt_tokens_details", "input_tokens_details", "input_token_details"]
-                .iter()
-                .find_map(|details| number(&[details, name]))
-        };
-        let output = |name: &str| {
-            ["completion_tokens_details", "output_tokens_details", "output_token_details"]
-                .iter()
-                .find_map(|details| number(&[details, name]))
-        };
-        let cached_kind = |name: &str| {
-            ["prompt_tokens_details", "input_tokens_details", "input_token_details"]
-                .iter()
-                .find_map(|details| number(&[details, "cached_tokens_details", name]))
-        };
-        let word = |name: &str| usage.get(name).and_then(Value::as_str);
-        let search_context = match word("search_context_size") {
-            Some("low") => Some(SearchContext::Low),
-            Some("medium") => Some(SearchContext::Medium),
-            Some("high") => Some(SearchContext::High),
-            _ => None,
-        };
-        let mut usage = Self {
-            prompt_tokens: number(&["prompt_tokens"]).or_else(|| number(&["input_tokens"])),
-            completion_tokens: number(&["completion_tokens"])
-                .or_else(|| number(&["output_tokens"])),
-            total_tokens: number(&["total_tokens"]),
-            cached_tokens: input("cached_tokens")
-                // DeepSeek: https://api-docs.deepseek.com/guides/kv_cache
-                .or_else(|| number(&["prompt_cache_hit_tokens"]))
-                // Mistral before it had details, servers behind Hugging Face.
-                .or_else(|| number(&["num_cached_tokens"]))
-                .or_else(|| number(&["cached_tokens"])),
-            cache_write_tokens: input("cache_write_tokens"),
-            reasoning_tokens: output("reasoning_tokens"),
-            audio_prompt_tokens: input("audio_tokens"),
-            image_prompt_tokens: input("image_tokens"),
-            cached_audio_tokens: cached_kind("audio_tokens"),
-            cached_image_tokens: cached_kind("image_tokens"),
-            audio_completion_tokens: output("audio_tokens"),
-            image_completion_tokens: output("image_tokens"),
-            audio_milliseconds: milliseconds(usage),
-            web_searches: number(&["server_tool_use_details", "web_search_requests"])
-                // Perplexity searches once for each request and says how wide.
-                .or(search_context.map(|_| 1)),
-            search_context,
-            service_tier: word("service_tier").and_then(ServiceTier::from_word),
-            ..Self::default()
-        };
-        usage.note_what_is_counted_apart();
-        usage
+        OpenAiUsage::deserialize(usage).ok().and_then(|read| read.0).unwrap_or_default()
     }
 
     /// Some vendors count reasoning (xAI) or audio (Mistral) beside the tokens it belongs to: their total tells.
@@ -193,12 +144,6 @@ impl Usage {
             self.beside_prompt_tokens = self.audio_prompt_tokens;
         }
     }
-}
-
-/// Transcriptions by the second: `{"type": "duration", "seconds": 12}`.
-fn milliseconds(usage: &Value) -> Option<u64> {
-    let seconds = usage.get("seconds")?.as_number()?.to_string();
-    u64::try_from(crate::decimal::scaled(&seconds, 3)?).ok()
 }
 
 #[cfg(test)]

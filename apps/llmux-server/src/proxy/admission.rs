@@ -105,9 +105,7 @@ fn expected_output(
     if let Some(most) = asked.filter(|_| facts.is_sure) {
         return Ok(most);
     }
-    let vendor = deployment.provider.vendor.name;
-    let most = llmux_types::lookup(vendor, model).and_then(|known| known.max_output_tokens);
-    let each = match (most, budget.strict) {
+    let each = match (deployment.most_output(model), budget.strict) {
         (Some(most), true) => most,
         (None, true) => return Err(ApiError::max_tokens_required()),
         (most, false) => most.unwrap_or(u64::MAX).min(budget.assumed_output_tokens),

@@ -453,8 +453,7 @@ impl<'a> Call<'a> {
             base_url: target.base_url,
             model,
             drop_params: settings.drop_params,
-            max_output_tokens: llmux_types::lookup(target.vendor.name, model)
-                .and_then(|known| known.max_output_tokens),
+            max_output_tokens: deployment.most_output(model),
         };
         let outgoing = match way {
             Way::Relay => {

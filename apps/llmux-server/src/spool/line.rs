@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use llmux_auth::tenants::{Money, UnixMillis, UsageRecord, UsageStatus};
 use serde_json::{Map, Value};
 
+use crate::json_line::quote;
+
 type Text<'a> = Cow<'a, str>;
 type Maybe<'a> = Option<Text<'a>>;
 
@@ -21,54 +23,86 @@ type Used = (u64, u64, u64, u64, u64, u64, i64);
 type Line<'a> = (Head<'a>, Whose<'a>, Where<'a>, How<'a>, Used, Cow<'a, [String]>, Extra<'a>);
 type Extra<'a> = Cow<'a, Map<String, Value>>;
 
-/// Appends a record's line.
+/// Appends a record's line: a [`Line`], written by hand because there is one for each call.
 pub(super) fn write(record: &UsageRecord, out: &mut Vec<u8>) -> serde_json::Result<()> {
-    fn maybe(text: &Option<String>) -> Maybe<'_> {
-        text.as_deref().map(Cow::Borrowed)
+    fn next(out: &mut Vec<u8>) {
+        if out.last() != Some(&b'[') {
+            out.push(b',');
+        }
     }
-    fn text(text: &str) -> Text<'_> {
-        Cow::Borrowed(text)
+    fn text(out: &mut Vec<u8>, text: &str) {
+        next(out);
+        quote(out, text);
     }
+    fn bare(out: &mut Vec<u8>, json: &str) {
+        next(out);
+        out.extend_from_slice(json.as_bytes());
+    }
+    fn number(out: &mut Vec<u8>, number: impl itoa::Integer) {
+        bare(out, itoa::Buffer::new().format(number));
+    }
+    fn some<T>(out: &mut Vec<u8>, value: Option<T>, write: impl FnOnce(&mut Vec<u8>, T)) {
+        match value {
+            Some(value) => write(out, value),
+            None => bare(out, "null"),
+        }
+    }
+    fn boolean(out: &mut Vec<u8>, value: bool) {
+        bare(out, if value { "true" } else { "false" });
+    }
+    fn list(out: &mut Vec<u8>, members: impl FnOnce(&mut Vec<u8>)) {
+        next(out);
+        out.push(b'[');
+        members(out);
+        out.push(b']');
+    }
+
     let it = record;
-    let line: Line<'_> = (
-        (text(&it.id), text(&it.request_id), it.start_time.0, it.end_time.0),
-        (
-            maybe(&it.token_id),
-            maybe(&it.team_id),
-            maybe(&it.user_id),
-            maybe(&it.organization_id),
-            maybe(&it.end_user),
-        ),
-        (
-            text(&it.model),
-            maybe(&it.upstream_model),
-            maybe(&it.deployment_id),
-            maybe(&it.provider),
-            text(&it.call_type),
-        ),
-        (
-            it.attempt,
-            it.status,
-            it.status_code,
-            maybe(&it.error_code),
-            it.cache_hit,
-            it.stream,
-            it.time_to_first_token_ms,
-        ),
-        (
+    out.push(b'[');
+    list(out, |out| {
+        text(out, &it.id);
+        text(out, &it.request_id);
+        number(out, it.start_time.0);
+        number(out, it.end_time.0);
+    });
+    list(out, |out| {
+        for whose in [&it.token_id, &it.team_id, &it.user_id, &it.organization_id, &it.end_user] {
+            some(out, whose.as_deref(), text);
+        }
+    });
+    list(out, |out| {
+        text(out, &it.model);
+        for place in [&it.upstream_model, &it.deployment_id, &it.provider] {
+            some(out, place.as_deref(), text);
+        }
+        text(out, &it.call_type);
+    });
+    list(out, |out| {
+        number(out, it.attempt);
+        text(out, it.status.as_str());
+        some(out, it.status_code, number);
+        some(out, it.error_code.as_deref(), text);
+        boolean(out, it.cache_hit);
+        boolean(out, it.stream);
+        some(out, it.time_to_first_token_ms, number);
+    });
+    list(out, |out| {
+        for tokens in [
             it.prompt_tokens,
             it.completion_tokens,
             it.total_tokens,
             it.cached_tokens,
             it.cache_write_tokens,
             it.reasoning_tokens,
-            it.spend.nanos(),
-        ),
-        Cow::Borrowed(&it.request_tags),
-        Cow::Borrowed(&it.metadata),
-    );
-    serde_json::to_writer(&mut *out, &line)?;
-    out.push(b'\n');
+        ] {
+            number(out, tokens);
+        }
+        number(out, it.spend.nanos());
+    });
+    list(out, |out| it.request_tags.iter().for_each(|tag| text(out, tag)));
+    next(out);
+    serde_json::to_writer(&mut *out, &it.metadata)?;
+    out.extend_from_slice(b"]\n");
     Ok(())
 }
 

@@ -187,7 +187,8 @@ impl RequestTrace {
         span.set("llmux.stream", line.stream);
         span.set("llmux.outcome", line.outcome.as_str());
         span.set_some("llmux.cost_usd", line.cost.map(dollars));
-        span.set_some("llmux.overhead_ms", line.overhead_ms);
+        let overhead = line.overhead.map(|time| time.as_micros() as f64 / 1000.0);
+        span.set_some("llmux.overhead_ms", overhead);
         if line.outcome == Outcome::Error {
             let code = line.error.clone().unwrap_or_else(|| line.status.to_string());
             // A client's own mistake is no failure of the server.

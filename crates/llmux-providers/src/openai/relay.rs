@@ -1,5 +1,5 @@
 use bytes::{BufMut as _, Bytes, BytesMut};
-use llmux_types::{ErrorEnvelope, ErrorObject, ServiceTier, Usage};
+use llmux_types::{ErrorEnvelope, ErrorObject, OpenAiUsage, ServiceTier, Usage};
 use memchr::memmem;
 use serde::Deserialize;
 use serde_json::Value;
@@ -129,12 +129,12 @@ impl ClientStream for Relay {
         if let Some(last) = &events.last {
             return last.clone();
         }
-        let usage =
-            events.usage.as_deref().and_then(|text| serde_json::from_str::<Value>(text).ok());
+        let usage = events.usage.as_deref();
+        let usage = usage.and_then(|text| serde_json::from_str::<OpenAiUsage>(text).ok()?.0);
         Summary {
-            usage: usage.as_ref().map(|usage| {
-                let usage = Usage::from_openai(usage);
-                Usage { service_tier: usage.service_tier.or(events.service_tier), ..usage }
+            usage: usage.map(|usage| Usage {
+                service_tier: usage.service_tier.or(events.service_tier),
+                ..usage
             }),
             finish_reason: events.finish_reason.clone(),
         }

@@ -1,5 +1,7 @@
+use std::borrow::Cow;
+
 use bytes::Bytes;
-use llmux_types::{ServiceTier, Usage};
+use llmux_types::{OpenAiUsage, ServiceTier, Usage};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -24,26 +26,40 @@ pub struct Reply {
 struct Fields<'a> {
     #[serde(borrow)]
     model: Option<&'a RawValue>,
+    usage: Option<OpenAiUsage>,
     #[serde(borrow)]
-    usage: Option<&'a RawValue>,
-    choices: Option<Vec<Choice>>,
-    status: Option<Value>,
+    choices: Option<Vec<Choice<'a>>>,
+    #[serde(borrow)]
+    status: Option<Text<'a>>,
     incomplete_details: Option<Value>,
-    output: Option<Vec<Item>>,
-    service_tier: Option<Value>,
+    #[serde(borrow)]
+    output: Option<Vec<Item<'a>>>,
+    #[serde(borrow)]
+    service_tier: Option<Text<'a>>,
     data: Option<IgnoredList>,
     error: Option<IgnoredAny>,
 }
 
+/// Borrowed where it has no escapes.
 #[derive(Deserialize)]
-struct Choice {
-    finish_reason: Option<String>,
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl Text<'_> {
+    fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 #[derive(Deserialize)]
-struct Item {
-    #[serde(rename = "type")]
-    kind: Option<String>,
+struct Choice<'a> {
+    #[serde(borrow)]
+    finish_reason: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Item<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Option<Text<'a>>,
 }
 
 /// The length of a list.
@@ -67,17 +83,22 @@ impl Reply {
         let models = fields.model.map(|raw| span(&body, raw.get())).into_iter().collect();
         let is_error =
             endpoint != Endpoint::Responses && fields.error.is_some() && fields.choices.is_none();
-        let usage = fields.usage.and_then(|raw| serde_json::from_str::<Value>(raw.get()).ok());
         let finish_reason = if endpoint == Endpoint::Responses {
-            let status = fields.status.as_ref().and_then(Value::as_str);
-            let called = fields.output.iter().flatten().any(|item| is_call(item.kind.as_deref()));
+            let status = fields.status.as_ref().map(Text::as_str);
+            let called = fields
+                .output
+                .iter()
+                .flatten()
+                .any(|item| is_call(item.kind.as_ref().map(Text::as_str)));
             responses_finish(status, fields.incomplete_details.as_ref(), called)
         } else {
-            fields.choices.and_then(|choices| choices.into_iter().next()?.finish_reason)
+            let first = fields.choices.and_then(|choices| choices.into_iter().next());
+            first.and_then(|choice| choice.finish_reason).map(|reason| reason.0.into_owned())
         };
-        let tier = fields.service_tier.as_ref().and_then(Value::as_str);
+        let tier = fields.service_tier.as_ref().map(Text::as_str);
         let images = fields.data.map(|data| data.0);
-        let usage = usage_of(usage.as_ref(), endpoint, tier, images);
+        let usage = fields.usage.and_then(|usage| usage.0);
+        let usage = usage_of(usage, endpoint, tier, images);
         Ok(Self { models, summary: Summary { usage, finish_reason }, is_error, body })
     }
 
@@ -113,7 +134,8 @@ impl Reply {
 pub(super) fn summary(answer: &Value, endpoint: Endpoint) -> Summary {
     let tier = answer.get("service_tier").and_then(Value::as_str);
     let images = answer.get("data").and_then(Value::as_array).map(|images| images.len() as u64);
-    let usage = usage_of(answer.get("usage"), endpoint, tier, images);
+    let usage = answer.get("usage").filter(|usage| usage.is_object()).map(Usage::from_openai);
+    let usage = usage_of(usage, endpoint, tier, images);
     let finish_reason = if endpoint == Endpoint::Responses {
         let called = answer.get("output").and_then(Value::as_array).is_some_and(|items| {
             items.iter().any(|item| is_call(item.get("type").and_then(Value::as_str)))
@@ -129,17 +151,16 @@ pub(super) fn summary(answer: &Value, endpoint: Endpoint) -> Summary {
 
 /// Returns what an answer used: its usage object, with what it says elsewhere.
 fn usage_of(
-    object: Option<&Value>,
+    object: Option<Usage>,
     endpoint: Endpoint,
     tier: Option<&str>,
     data: Option<u64>,
 ) -> Option<Usage> {
-    let object = object.filter(|object| object.is_object());
     let images = data.filter(|count| *count > 0 && endpoint == Endpoint::ImagesGenerations);
     if object.is_none() && images.is_none() {
         return None;
     }
-    let mut usage = object.map_or_else(Usage::default, Usage::from_openai);
+    let mut usage = object.unwrap_or_default();
     usage.service_tier = usage.service_tier.or_else(|| tier.and_then(ServiceTier::from_word));
     match endpoint {
         // There is no output, and Voyage tells the total alone.
