@@ -33,8 +33,8 @@ pub(crate) struct Ask {
     /// When the client stops waiting.
     pub(crate) deadline: Option<Instant>,
     /// The request in the canonical form, read when a vendor of another dialect is asked first.
-    chat: OnceLock<ChatRequest>,
-    embeddings: OnceLock<EmbeddingsRequest>,
+    chat: OnceLock<Box<ChatRequest>>,
+    embeddings: OnceLock<Box<EmbeddingsRequest>>,
 }
 
 enum AskBody {
@@ -149,7 +149,7 @@ impl Ask {
             return Err(Invalid { param: None, message: "the request body must be JSON".into() });
         };
         let read = openai::read_request(request.body())?;
-        Ok(self.chat.get_or_init(|| read))
+        Ok(self.chat.get_or_init(|| Box::new(read)))
     }
 
     /// Returns the canonical embeddings request.
@@ -162,7 +162,7 @@ impl Ask {
             return Err(EncodeError { param: "input".to_owned(), message });
         };
         let read = openai::parse_embeddings(request.body())?;
-        Ok(self.embeddings.get_or_init(|| read))
+        Ok(self.embeddings.get_or_init(|| Box::new(read)))
     }
 
     /// Tells whether the client asked for the usage of its stream.

@@ -87,7 +87,7 @@ impl Attempt {
         }
     }
 
-    pub(crate) fn succeed(mut self) -> Charged {
+    pub(crate) fn succeed(mut self: Box<Self>) -> Charged {
         let usage = self.produced.usage.unwrap_or_default();
         let sum =
             || Some(usage.prompt_tokens?.saturating_add(usage.completion_tokens.unwrap_or(0)));
@@ -100,7 +100,7 @@ impl Attempt {
         self.settle(UsageStatus::Success, None)
     }
 
-    pub(crate) fn fail(mut self, failed: &Failed) -> Charged {
+    pub(crate) fn fail(mut self: Box<Self>, failed: &Failed) -> Charged {
         self.record(match failed.is_deadline() {
             true => Outcome::Cancelled,
             false => Outcome::Failure(failed.failure()),
@@ -111,13 +111,13 @@ impl Attempt {
     }
 
     /// The client left.
-    pub(crate) fn cancel(mut self) -> Charged {
+    pub(crate) fn cancel(mut self: Box<Self>) -> Charged {
         self.record(Outcome::Cancelled);
         self.settle(UsageStatus::Cancelled, None)
     }
 
     /// Gives the place back unused.
-    pub(crate) fn unsent(mut self) {
+    pub(crate) fn unsent(mut self: Box<Self>) {
         self.record(Outcome::Unsent);
     }
 
@@ -193,7 +193,7 @@ impl Resolved {
     }
 
     /// Takes a place at the deployment that the router chooses.
-    pub(crate) fn pick(&self, tried: &[usize], facts: &Facts<'_>) -> Result<Attempt, NoRoute> {
+    pub(crate) fn pick(&self, tried: &[usize], facts: &Facts<'_>) -> Result<Box<Attempt>, NoRoute> {
         let route = &self.route;
         let mut full = self.full();
         loop {
@@ -213,7 +213,7 @@ impl Resolved {
             let index = index.expect("what the route does not have is excluded");
             let deployment = Arc::clone(&route.deployments[index]);
             if deployment.provider.enter() {
-                return Ok(Attempt {
+                return Ok(Box::new(Attempt {
                     route: Arc::clone(route),
                     pick: Some(pick),
                     deployment,
@@ -225,7 +225,7 @@ impl Resolved {
                     produced: Produced::default(),
                     is_left: false,
                     trace: None,
-                });
+                }));
             }
             // The last place went to another worker since we looked.
             route.router().record(pick, Outcome::Unsent, now);

@@ -155,7 +155,7 @@ pub(crate) struct Events {
     /// When the client last got something.
     told: Instant,
     timer: Pin<Box<Sleep>>,
-    attempt: Option<Attempt>,
+    attempt: Option<Box<Attempt>>,
 }
 
 impl Events {
@@ -165,11 +165,11 @@ impl Events {
     /// # Errors
     /// The attempt with its failure, if the stream fails before that.
     pub(crate) async fn open(
-        mut attempt: Attempt,
+        mut attempt: Box<Attempt>,
         upstream: UpstreamBody,
         stream: Box<dyn ClientStream>,
         times: StreamTimes,
-    ) -> Result<Box<Self>, (Attempt, Failed)> {
+    ) -> Result<Box<Self>, (Box<Attempt>, Failed)> {
         let now = Instant::now();
         let hold = now + times.keep_alive;
         let mut events = Box::new(Self {
@@ -323,7 +323,7 @@ impl Events {
     }
 
     /// Ends the attempt's part in the stream: returns it with all that came of it.
-    fn settled(&mut self, exchange: &mut Exchange) -> Option<Attempt> {
+    fn settled(&mut self, exchange: &mut Exchange) -> Option<Box<Attempt>> {
         let mut attempt = self.attempt.take()?;
         let summary = self.stream.summary();
         attempt.note(self.produced(&summary));
@@ -376,14 +376,14 @@ pub(crate) struct Through {
     deadline: Option<Instant>,
     heard: Instant,
     timer: Pin<Box<Sleep>>,
-    attempt: Option<Attempt>,
+    attempt: Option<Box<Attempt>>,
     /// Bytes so far.
     passed: u64,
 }
 
 impl Through {
     pub(crate) fn new(
-        attempt: Attempt,
+        attempt: Box<Attempt>,
         upstream: UpstreamBody,
         idle: Duration,
         deadline: Option<Instant>,

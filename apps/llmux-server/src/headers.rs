@@ -55,7 +55,8 @@ pub(crate) fn to_vendor(
     request_id: &HeaderValue,
     trace: Option<&RequestTrace>,
 ) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(8 + provider.headers.len());
+    // With the host's, which is added, and a few that clients seldom send.
+    let mut headers = HeaderMap::with_capacity(12 + provider.headers.len());
     let json = HeaderValue::from_static("application/json");
     headers.insert(CONTENT_TYPE, client.get(CONTENT_TYPE).cloned().unwrap_or(json));
     headers.insert(ACCEPT, client.get(ACCEPT).cloned().unwrap_or(HeaderValue::from_static("*/*")));

@@ -30,7 +30,8 @@ impl Answer {
     /// Tells whether the content type contains `part`.
     pub(super) fn is(&self, part: &str) -> bool {
         let text = self.content_type.as_ref().and_then(|value| value.to_str().ok());
-        text.is_some_and(|text| text.to_ascii_lowercase().contains(part))
+        let is_it = |window: &[u8]| window.eq_ignore_ascii_case(part.as_bytes());
+        text.is_some_and(|text| text.as_bytes().windows(part.len()).any(is_it))
     }
 
     pub(super) fn respond(self, reply: Reply) -> Response<Reply> {

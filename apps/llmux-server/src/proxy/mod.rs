@@ -295,7 +295,7 @@ impl<'a> Call<'a> {
 
     /// Takes a place at a deployment of the model, else of the next one that has a place; with `patient` waits a
     /// little while all are full.
-    async fn place(&mut self, patient: bool, exchange: &mut Exchange) -> Result<Attempt, ApiError> {
+    async fn place(&mut self, patient: bool, exchange: &mut Exchange) -> Result<Box<Attempt>, ApiError> {
         match self.resolved.pick(&self.tried, &self.facts) {
             Ok(attempt) => Ok(attempt),
             // A request that belongs to certain deployments must not slip to a model that does not ask.
@@ -309,7 +309,7 @@ impl<'a> Call<'a> {
         mut no_route: NoRoute,
         patient: bool,
         exchange: &mut Exchange,
-    ) -> Result<Attempt, ApiError> {
+    ) -> Result<Box<Attempt>, ApiError> {
         const STEP: Duration = Duration::from_millis(20);
         let patience = self.snapshot.settings.routing.retry.max_backoff;
         let give_up = Instant::now() + patience;
@@ -342,10 +342,10 @@ impl<'a> Call<'a> {
     /// Makes one call.
     async fn attempt(
         &self,
-        attempt: Attempt,
+        attempt: Box<Attempt>,
         prepared: Prepared,
         exchange: &mut Exchange,
-    ) -> Result<Response<Reply>, (Attempt, Failed)> {
+    ) -> Result<Response<Reply>, (Box<Attempt>, Failed)> {
         let started = Instant::now();
         let result = self.exchange(attempt, prepared, started, exchange).await;
         exchange.waited += started.elapsed();
@@ -357,11 +357,11 @@ impl<'a> Call<'a> {
 
     async fn exchange(
         &self,
-        attempt: Attempt,
+        attempt: Box<Attempt>,
         prepared: Prepared,
         started: Instant,
         exchange: &mut Exchange,
-    ) -> Result<Response<Reply>, (Attempt, Failed)> {
+    ) -> Result<Response<Reply>, (Box<Attempt>, Failed)> {
         let mut attempt = attempt;
         let deployment = Arc::clone(&attempt.deployment);
         let deployment = &*deployment;
@@ -494,13 +494,13 @@ impl<'a> Call<'a> {
         exchange.line.upstream_model = Some(prepared.model.clone());
         let request_id = &exchange.line.request_id;
         let trace = exchange.trace.as_deref();
-        let headers =
-            headers::to_vendor(&self.ask.headers, provider, &outgoing.headers, request_id, trace);
         let request = || {
             let mut request = Request::new(Full::new(outgoing.body.clone()));
             *request.method_mut() = http::Method::POST;
             *request.uri_mut() = uri.clone();
-            *request.headers_mut() = headers.clone();
+            let (client, dialect) = (&self.ask.headers, &outgoing.headers);
+            *request.headers_mut() =
+                headers::to_vendor(client, provider, dialect, request_id, trace);
             request
         };
         let upstream = &self.worker.upstream;

@@ -1,3 +1,5 @@
+use std::fmt::Write as _;
+
 use super::value::{Column, Value};
 use super::{Dialect, StoreError};
 use crate::store::Within;
@@ -122,9 +124,15 @@ impl Conditions {
 
 /// `($1, $2), ($3, $4)`: `rows` rows of `columns` parameters.
 pub(crate) fn placeholders(rows: usize, columns: usize) -> String {
-    let row = |row: usize| {
-        let names: Vec<String> = (1..=columns).map(|i| format!("${}", row * columns + i)).collect();
-        format!("({})", names.join(", "))
-    };
-    (0..rows).map(row).collect::<Vec<_>>().join(", ")
+    let mut out = String::with_capacity(rows * columns * "$1000, ".len());
+    for row in 0..rows {
+        out.push_str(if row == 0 { "(" } else { ", (" });
+        for column in 1..=columns {
+            out.push_str(if column == 1 { "$" } else { ", $" });
+            // Writing into memory does not fail.
+            let _ = write!(out, "{}", row * columns + column);
+        }
+        out.push(')');
+    }
+    out
 }
