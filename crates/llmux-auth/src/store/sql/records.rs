@@ -30,13 +30,17 @@ pub(crate) async fn insert_all<S: Session>(
 ) -> Result<Vec<Row>, StoreError> {
     let mut returned = Vec::new();
     let mut rows = rows.into_iter();
+    let (mut sized, mut sql) = (0, String::new());
     while rows.len() > 0 {
         let size = CHUNKS.into_iter().find(|size| *size <= rows.len()).unwrap_or(1);
-        let sql = format!(
-            "INSERT INTO {table} ({}) VALUES {}{tail}",
-            columns.join(", "),
-            placeholders(size, columns.len())
-        );
+        if size != sized {
+            sized = size;
+            sql = format!(
+                "INSERT INTO {table} ({}) VALUES {}{tail}",
+                columns.join(", "),
+                placeholders(size, columns.len())
+            );
+        }
         let parameters = rows.by_ref().take(size).flatten().collect();
         returned.extend(session.query(&sql, parameters).await?);
     }
