@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use llmux_types::Secret;
 use memchr::memmem::{self, Finder};
 
@@ -39,6 +40,9 @@ const BEGINNINGS: [(&str, bool); 17] = [
 /// The fewest characters behind such a beginning, one of which is a digit.
 const SHORTEST_TOKEN: usize = 16;
 
+/// How JSON web tokens begin.
+const WEB_TOKEN: &str = "eyJ";
+
 /// The fewest characters of each of the three parts of a JSON web token.
 const SHORTEST_PART: usize = 8;
 
@@ -53,6 +57,9 @@ const SCHEMES: [&str; 2] = ["bearer ", "basic "];
 pub(crate) struct Redactor {
     /// The secrets of the configuration, as they are and as JSON writes them.
     known: Vec<Finder<'static>>,
+    /// Finds all of those and whatever else a credential can be told by, in one pass: most lines have none of it.
+    /// `None` if it cannot be made.
+    any: Option<AhoCorasick>,
 }
 
 impl Redactor {
@@ -72,12 +79,22 @@ impl Redactor {
         }
         texts.sort_unstable();
         texts.dedup();
+        let beginnings = BEGINNINGS.iter().map(|(beginning, _)| *beginning);
+        let signs = beginnings.chain([WEB_TOKEN]).chain(NAMES).chain(SCHEMES);
+        let any = AhoCorasick::builder()
+            .ascii_case_insensitive(true)
+            .kind(Some(AhoCorasickKind::DFA))
+            .build(texts.iter().map(String::as_str).chain(signs))
+            .ok();
         let known = texts.iter().map(|text| Finder::new(text).into_owned()).collect();
-        Self { known }
+        Self { known, any }
     }
 
     /// Returns the text without secrets. What is JSON stays JSON.
     pub(crate) fn redact<'a>(&self, text: &'a [u8]) -> Cow<'a, [u8]> {
+        if self.any.as_ref().is_some_and(|any| !any.is_match(text)) {
+            return Cow::Borrowed(text);
+        }
         let mut found: Vec<Range<usize>> = Vec::new();
         for secret in &self.known {
             let length = secret.needle().len();
@@ -175,7 +192,7 @@ fn find_tokens(text: &[u8], beginning: &[u8], dashes: bool, found: &mut Vec<Rang
 /// Finds JSON web tokens: three words with points between.
 fn find_web_tokens(text: &[u8], found: &mut Vec<Range<usize>>) {
     let mut end = 0;
-    for start in memmem::find_iter(text, b"eyJ") {
+    for start in memmem::find_iter(text, WEB_TOKEN) {
         // What begins inside of what was looked at has fewer parts than that.
         if start < end {
             continue;

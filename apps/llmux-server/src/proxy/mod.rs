@@ -295,7 +295,11 @@ impl<'a> Call<'a> {
 
     /// Takes a place at a deployment of the model, else of the next one that has a place; with `patient` waits a
     /// little while all are full.
-    async fn place(&mut self, patient: bool, exchange: &mut Exchange) -> Result<Box<Attempt>, ApiError> {
+    async fn place(
+        &mut self,
+        patient: bool,
+        exchange: &mut Exchange,
+    ) -> Result<Box<Attempt>, ApiError> {
         match self.resolved.pick(&self.tried, &self.facts) {
             Ok(attempt) => Ok(attempt),
             // A request that belongs to certain deployments must not slip to a model that does not ask.

@@ -40,33 +40,34 @@ pub(super) const SUMS: [&str; 8] = [
 ];
 
 /// Where a record is summed: the values of a table's columns.
-type Place = Vec<Cell>;
+type Place<'a> = Vec<Cell<'a>>;
 
 /// In this order all writers write, so that two do not wait for each other.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Cell {
+enum Cell<'a> {
     Day(i64),
-    Text(String),
+    Text(&'a str),
 }
 
 /// The places of a record in each table; all tables in the same order for all writers.
-fn places(record: &UsageRecord) -> [(&'static Sums, Vec<Place>); 3] {
+fn places(record: &UsageRecord) -> [(&'static Sums, Vec<Place<'_>>); 3] {
     let day = || Cell::Day(record.start_time.day().0);
-    let text = |text: &str| Cell::Text(text.to_owned());
-    let some = |id: &Option<String>| Cell::Text(id.clone().unwrap_or_default());
+    fn some(id: &Option<String>) -> Cell<'_> {
+        Cell::Text(id.as_deref().unwrap_or_default())
+    }
     let detail = vec![
         day(),
         some(&record.token_id),
         some(&record.team_id),
         some(&record.user_id),
         some(&record.organization_id),
-        text(&record.model),
+        Cell::Text(&record.model),
         some(&record.provider),
     ];
-    let total = vec![day(), text(&record.model), some(&record.provider)];
+    let total = vec![day(), Cell::Text(&record.model), some(&record.provider)];
     let groups = vec![
-        vec![text(TEAM), day(), some(&record.team_id)],
-        vec![text(ORGANIZATION), day(), some(&record.organization_id)],
+        vec![Cell::Text(TEAM), day(), some(&record.team_id)],
+        vec![Cell::Text(ORGANIZATION), day(), some(&record.organization_id)],
     ];
     [(&DETAIL, vec![detail]), (&TOTAL, vec![total]), (&GROUPS, groups)]
 }
@@ -75,8 +76,8 @@ fn places(record: &UsageRecord) -> [(&'static Sums, Vec<Place>); 3] {
 fn sum<'a, T: Default>(
     records: impl IntoIterator<Item = &'a UsageRecord>,
     plus: impl Fn(&mut T, &UsageRecord),
-) -> [(&'static Sums, BTreeMap<Place, T>); 3] {
-    let mut all = [&DETAIL, &TOTAL, &GROUPS].map(|sums| (sums, BTreeMap::<Place, T>::new()));
+) -> [(&'static Sums, BTreeMap<Place<'a>, T>); 3] {
+    let mut all = [&DETAIL, &TOTAL, &GROUPS].map(|sums| (sums, BTreeMap::<Place<'a>, T>::new()));
     for record in records {
         for ((_, sums), (_, places)) in all.iter_mut().zip(places(record)) {
             for place in places {
@@ -99,12 +100,12 @@ fn plus(sums: &mut UsageTotals, record: &UsageRecord) {
     sums.spend = sums.spend.saturating_add(record.spend);
 }
 
-fn values(place: &Place) -> Result<Vec<Value>, StoreError> {
+fn values(place: &Place<'_>) -> Result<Vec<Value>, StoreError> {
     place
         .iter()
         .map(|cell| match cell {
             Cell::Day(day) => day.store(),
-            Cell::Text(text) => text.store(),
+            Cell::Text(text) => (*text).to_owned().store(),
         })
         .collect()
 }
@@ -123,7 +124,7 @@ pub(super) async fn add<S: Session>(
 async fn upsert<S: Session>(
     session: &mut S,
     Sums { table, keys }: &Sums,
-    sums: BTreeMap<Place, UsageTotals>,
+    sums: BTreeMap<Place<'_>, UsageTotals>,
 ) -> Result<(), StoreError> {
     let columns: Vec<&str> = keys.iter().copied().chain(["log_records"]).chain(SUMS).collect();
     let rows = sums
