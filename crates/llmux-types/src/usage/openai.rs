@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::marker::PhantomData;
 
-use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 
 use super::{SearchContext, ServiceTier, Usage};
 
@@ -16,88 +17,89 @@ pub struct OpenAiUsage(pub Option<Usage>);
 
 impl<'de> Deserialize<'de> for OpenAiUsage {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Passed(object) = Passed::<Option<Object>>::deserialize(deserializer)?;
-        Ok(Self(object.map(Object::usage)))
+        let mut object = None::<Object>;
+        Place(&mut object).deserialize(deserializer)?;
+        Ok(Self(object.map(|object| object.usage())))
     }
 }
 
 /// What can be read of any JSON value: what is of another kind is the default.
 trait Lenient: Default {
-    fn number(_: u64) -> Self {
-        Self::default()
-    }
+    fn number(&mut self, _: u64) {}
 
-    fn fraction(_: f64) -> Self {
-        Self::default()
-    }
+    fn fraction(&mut self, _: f64) {}
 
-    fn text(_: &str) -> Self {
-        Self::default()
-    }
+    fn text(&mut self, _: &str) {}
 
     /// It is an object.
     fn open(&mut self) {}
 
     /// Takes the value of the member `name`.
     fn member<'de, A: MapAccess<'de>>(&mut self, _: &str, map: &mut A) -> Result<(), A::Error> {
-        map.next_value::<IgnoredAny>().map(drop)
+        pass(map)
     }
 }
 
-/// A value read so.
-struct Passed<T>(T);
+/// Where a value is read to: what is read in place is not moved from one function to the next.
+struct Place<'a, T>(&'a mut T);
 
-impl<'de, T: Lenient> Deserialize<'de> for Passed<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Any(PhantomData)).map(Self)
+impl<'de, T: Lenient> DeserializeSeed<'de> for Place<'_, T> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        *self.0 = T::default();
+        deserializer.deserialize_any(self)
     }
 }
 
-struct Any<T>(PhantomData<T>);
-
-impl<'de, T: Lenient> Visitor<'de> for Any<T> {
-    type Value = T;
+impl<'de, T: Lenient> Visitor<'de> for Place<'_, T> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("any value")
     }
 
-    fn visit_bool<E: Error>(self, _: bool) -> Result<T, E> {
-        Ok(T::default())
+    fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_i64<E: Error>(self, number: i64) -> Result<T, E> {
-        Ok(u64::try_from(number).map(T::number).unwrap_or_default())
-    }
-
-    fn visit_u64<E: Error>(self, number: u64) -> Result<T, E> {
-        Ok(T::number(number))
-    }
-
-    fn visit_f64<E: Error>(self, number: f64) -> Result<T, E> {
-        Ok(T::fraction(number))
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
-        Ok(T::text(text))
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<T, E> {
-        Ok(T::default())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<T, A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(T::default())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<T, A::Error> {
-        let mut value = T::default();
-        value.open();
-        while let Some(Name(name)) = map.next_key()? {
-            value.member(&name, &mut map)?;
+    fn visit_i64<E: Error>(self, number: i64) -> Result<(), E> {
+        if let Ok(number) = u64::try_from(number) {
+            self.0.number(number);
         }
-        Ok(value)
+        Ok(())
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<(), E> {
+        self.0.number(number);
+        Ok(())
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<(), E> {
+        self.0.fraction(number);
+        Ok(())
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
+        self.0.text(text);
+        Ok(())
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        self.0.open();
+        while let Some(Name(name)) = map.next_key()? {
+            self.0.member(&name, &mut map)?;
+        }
+        Ok(())
     }
 }
 
@@ -129,8 +131,8 @@ impl<'de> Deserialize<'de> for Name<'de> {
 type Count = Option<u64>;
 
 impl Lenient for Count {
-    fn number(number: u64) -> Self {
-        Some(number)
+    fn number(&mut self, number: u64) {
+        *self = Some(number);
     }
 }
 
@@ -139,30 +141,30 @@ impl Lenient for Count {
 struct Thousandths(Count);
 
 impl Lenient for Thousandths {
-    fn number(number: u64) -> Self {
-        Self(number.checked_mul(1000))
+    fn number(&mut self, number: u64) {
+        self.0 = number.checked_mul(1000);
     }
 
-    fn fraction(number: f64) -> Self {
+    fn fraction(&mut self, number: f64) {
         let scaled = crate::decimal::scaled(&number.to_string(), 3);
-        Self(scaled.and_then(|scaled| u64::try_from(scaled).ok()))
+        self.0 = scaled.and_then(|scaled| u64::try_from(scaled).ok());
     }
 }
 
 impl Lenient for Option<SearchContext> {
-    fn text(text: &str) -> Self {
-        match text {
+    fn text(&mut self, text: &str) {
+        *self = match text {
             "low" => Some(SearchContext::Low),
             "medium" => Some(SearchContext::Medium),
             "high" => Some(SearchContext::High),
             _ => None,
-        }
+        };
     }
 }
 
 impl Lenient for Option<ServiceTier> {
-    fn text(text: &str) -> Self {
-        ServiceTier::from_word(text)
+    fn text(&mut self, text: &str) {
+        *self = ServiceTier::from_word(text);
     }
 }
 
@@ -280,9 +282,7 @@ impl Lenient for Option<Object> {
 }
 
 fn read<'de, T: Lenient, A: MapAccess<'de>>(into: &mut T, map: &mut A) -> Result<(), A::Error> {
-    let Passed(value) = map.next_value()?;
-    *into = value;
-    Ok(())
+    map.next_value_seed(Place(into))
 }
 
 fn pass<'de, A: MapAccess<'de>>(map: &mut A) -> Result<(), A::Error> {
@@ -290,7 +290,7 @@ fn pass<'de, A: MapAccess<'de>>(map: &mut A) -> Result<(), A::Error> {
 }
 
 impl Object {
-    fn usage(self) -> Usage {
+    fn usage(&self) -> Usage {
         let (input, output) = (&self.of_input, &self.of_output);
         let mut usage = Usage {
             prompt_tokens: self.prompt.or(self.input),
