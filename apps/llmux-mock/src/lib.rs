@@ -15,6 +15,11 @@
 //! # }
 //! ```
 
+/// Compiles the README's examples.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod body;
 mod gate;
 mod plain;
