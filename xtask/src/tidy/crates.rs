@@ -16,6 +16,11 @@ const EDGES: &[(&str, &[&str])] = &[
     ("llmux-cache", &["llmux-types"]),
     ("llmux-mock", &[]),
     ("llmux-bench", &[]),
+    // Nothing but the documentation's examples, which use all libraries.
+    (
+        "llmux-docs",
+        &["llmux-types", "llmux-providers", "llmux-router", "llmux-auth", "llmux-cache"],
+    ),
     (
         "llmux-server",
         &[

@@ -140,6 +140,29 @@ def test_what_is_not_run_is_there():
             assert any(line.startswith(first) for line in firsts.get(document, [])), f"{document}: no block begins with {first}"
 
 
-def test_the_readmes_have_the_same_blocks():
-    one, other = ([(block.language, block.text) for block in blocks(name)] for name in ("README.md", "README_CN.md"))
-    assert one == other and one
+def test_the_readmes_are_one_text_in_two_languages():
+    def outline(name):
+        text = (ROOT / name).read_text()
+        found = [(block.language, block.text) for block in blocks(name)]
+        links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("README")]
+        # Names of keys, files and headers, in the order of each language.
+        return found, links, sorted(re.findall(r"`([\w./*-]+)`", re.sub(r"```.*?```", "", text, flags=re.S)))
+
+    assert outline("README.md") == outline("README_CN.md")
+
+
+def test_the_map_of_the_code_is_that_of_the_code():
+    text = (ROOT / "docs/architecture.md").read_text()
+    crates = {str(manifest.parent.relative_to(ROOT)) for pattern in ["*", "crates/*", "apps/*"] for manifest in ROOT.glob(f"{pattern}/Cargo.toml")}
+    assert set(re.findall(r"\*\*`([\w/-]+)`\*\*", text)) == crates
+    table = text.split("| Module | |")[1].split("\n\n")[0]
+    named = set(re.findall(r"`(\w+)`", "\n".join(line.split("|")[1] for line in table.split("\n") if line)))
+    source = ROOT / "apps/llmux-server/src"
+    modules = {path.stem for path in source.iterdir()} - {"main"}
+    assert named == modules
+
+
+def test_the_readme_leads_to_each_document():
+    text = (ROOT / "README.md").read_text().split("## Read on")[1]
+    documents = {str(path.relative_to(ROOT)) for path in ROOT.glob("docs/*.md")}
+    assert documents - set(re.findall(r"\]\(([\w./-]+)\)", text)) == set()
