@@ -8,6 +8,7 @@ import json
 import os
 import re
 import subprocess
+import tomllib
 
 import pytest
 
@@ -82,6 +83,15 @@ def compiled(block):
     assert including, f"{block}: no crate includes the document"
 
 
+def dependencies(block):
+    """Checks the dependencies of a manifest: the crates and their features are there, and so is the repository."""
+    repository = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["repository"]
+    for name, wanted in tomllib.loads(block.text)["dependencies"].items():
+        manifest = tomllib.loads((ROOT / "crates" / name / "Cargo.toml").read_text())
+        assert wanted["git"] == repository, f"{block}: {name}"
+        assert set(wanted.get("features", [])) <= manifest.get("features", {}).keys(), f"{block}: {name}"
+
+
 def script(block, mock):
     """Gives the fake vendor a script."""
     control(mock, "script", json.loads(block.text))
@@ -122,6 +132,8 @@ def test_the_blocks_of_a_document_are_true(document, tmp_path, mock):
                 prices(block, story)
             elif document == "apps/llmux-mock/README.md" and block.language == "json":
                 script(block, mock)
+            elif block.language == "toml":
+                dependencies(block)
             elif block.language in ("python", "yaml"):
                 getattr(story, block.language)(block)
             else:
