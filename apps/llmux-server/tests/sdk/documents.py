@@ -66,7 +66,7 @@ exec python3 -c 'import sqlite3, sys; print(*sqlite3.connect(sys.argv[1]).execut
 """
 
 # Errors are failures, and nothing waits for ever.
-CURL = "silent\nshow-error\nfail-with-body\nmax-time = 30\n"
+CURL = "silent\nshow-error\nfail-with-body\nmax-time = 120\n"
 
 STARTS = re.compile(r"^(\w+=\S+ )*(cargo run|llmux-server|\./bin/llmux)\b(?!.*\b(check|routes|version|config-schema)\b)")
 
@@ -174,7 +174,7 @@ class Story:
             self.start("llmux-server")
         # What was asked for a moment ago is not in the database yet; reading does no harm.
         reads = " -d " not in block.text and " -X " not in block.text
-        deadline = time.monotonic() + (10 if reads else 0)
+        deadline = time.monotonic() + (60 if reads else 0)
         while True:
             code, printed = self.bash(commands, fails=self.is_refusal(expected))
             if expected is None or self.printed(expected, printed):
@@ -204,7 +204,7 @@ class Story:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
         )
         printed = done.stdout + done.stderr
         wanted = "does not fail" if fails else f"failed with {done.returncode}"
@@ -232,7 +232,7 @@ class Story:
     def python(self, block):
         text = self.with_ports(block.text)
         done = subprocess.run(
-            [sys.executable, "-c", text], cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=60
+            [sys.executable, "-c", text], cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=300
         )
         assert done.returncode == 0, f"{block}: failed:\n{done.stderr}\n{self.log()}"
         assert done.stdout.strip(), f"{block}: prints nothing"
@@ -250,6 +250,6 @@ class Story:
             env={**VARIABLES, "LLMUX__STRICT_ENV": "true"},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
         )
         assert done.returncode == 0 and "warning" not in done.stdout, f"{block}:\n{done.stdout}{done.stderr}"
