@@ -247,6 +247,16 @@ def a_chart_with_everything_has_it():
     assert one(found, "HorizontalPodAutoscaler")["spec"]["minReplicas"] == 3
 
 
+def the_values_in_the_documentation_work():
+    text = (ROOT / "docs/deployment.md").read_text().split("```yaml\nexistingSecret")[1]
+    found = render(yaml.safe_load("existingSecret" + text.split("```")[0]))
+    for version in KUBERNETES:
+        validate(found, version)
+    configuration_in(found)
+    assert one(found, "HorizontalPodAutoscaler")["spec"]["minReplicas"] == 2
+    assert one(found, "Ingress")["spec"]["rules"][0]["host"] == "llm.example.com"
+
+
 def secrets_of_the_chart_reach_the_gateway_and_restart_it():
     def annotations(given):
         template = one(render(given), "StatefulSet")["spec"]["template"]
@@ -313,6 +323,7 @@ CHECKS = [
     the_rendered_chart_fits_kubernetes_schemas,
     the_default_chart_is_one_gateway_with_a_volume,
     a_chart_with_everything_has_it,
+    the_values_in_the_documentation_work,
     secrets_of_the_chart_reach_the_gateway_and_restart_it,
     values_that_cannot_work_are_refused,
     configurations_are_right,
