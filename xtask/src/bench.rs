@@ -3,6 +3,7 @@
 //! Every subject passes the same requests on to the same mock vendor, one after another in each of several rounds, so
 //! that what changes on the machine changes for all. What counts are the ratios of the medians.
 
+mod allocations;
 mod compare;
 mod http;
 mod instructions;
@@ -31,6 +32,11 @@ use subject::Subject;
 /// Where the figures are kept, from the root folder.
 const FOLDER: &str = "docs/benchmarks";
 
+/// The profile of the programs as they are shipped.
+const SHIPPED: &str = "dist";
+/// The same with the names of functions, by which calls are told apart.
+const COUNTED: &str = "counted";
+
 /// The programs that are measured or measure.
 pub(crate) struct Programs {
     pub(crate) server: PathBuf,
@@ -42,7 +48,7 @@ pub(crate) struct Programs {
 pub(crate) fn run(arguments: &[&str]) -> Outcome {
     let options = Options::parse(arguments)?;
     let target = target_dir()?;
-    let programs = build(&target)?;
+    let programs = build(&target, if options.instructions { COUNTED } else { SHIPPED })?;
     let kept = target.join("xtask/bench");
     let folder = Folder::make(&kept)?;
     let cores = Cores::find()?;
@@ -166,8 +172,8 @@ fn finish(options: &Options, kept: &Path, results: &Results) -> Outcome {
     Ok(good)
 }
 
-/// Builds what is needed, as it is shipped.
-fn build(target: &Path) -> Result<Programs, String> {
+/// Builds what is needed.
+fn build(target: &Path, profile: &str) -> Result<Programs, String> {
     let packages = ["-p", "llmux-server", "-p", "llmux-mock", "-p", "llmux-bench"];
     let mut build = cargo();
     // What cargo told this program about itself would make build scripts that watch it, and all that depends on their
@@ -178,10 +184,10 @@ fn build(target: &Path) -> Result<Programs, String> {
             build.env_remove(name);
         }
     }
-    if !succeeds(build.args(["build", "--profile", "dist"]).args(packages))? {
+    if !succeeds(build.args(["build", "--profile", profile]).args(packages))? {
         return Err("the programs cannot be built".to_owned());
     }
-    let folder = target.join("dist");
+    let folder = target.join(profile);
     Ok(Programs {
         server: folder.join("llmux-server"),
         mock: folder.join("llmux-mock"),

@@ -15,6 +15,7 @@ pub(super) struct Comparison {
 /// Figures that lower is better of, with the growth that is no noise.
 const COSTS: &[(&str, f64)] = &[
     ("instructions_per_", 0.02),
+    ("allocations_per_", 0.02),
     ("system_calls_per_", 0.05),
     ("cpu_us_per_request_afterwards", f64::INFINITY),
     ("cpu_us_per_", 0.10),
@@ -108,10 +109,18 @@ mod tests {
         let only = |value| {
             let mut results = Results::default();
             results.add("streams", "llmux-on", "instructions_per_chunk", value);
+            results.add("streams", "llmux-on", "allocations_per_chunk", value / 100.0);
             results.add("streams", "llmux-on", "latency_p50_us", value * value);
             results
         };
-        assert!(compare(&only(1000.0), &only(1025.0)).is_worse);
+        let comparison = compare(&only(1000.0), &only(1025.0));
+        assert!(comparison.is_worse);
+        assert!(comparison.text.contains("2 costs compared"), "{}", comparison.text);
+        assert!(
+            comparison.text.contains("allocations_per_chunk: 10.00 -> 10.25"),
+            "{}",
+            comparison.text
+        );
         assert!(!compare(&only(1000.0), &only(1015.0)).is_worse);
     }
 

@@ -1,4 +1,4 @@
-//! Instructions instead of time: a figure that a busy machine does not change.
+//! Instructions instead of time: a figure that a busy machine does not change. And how often memory was asked for.
 //!
 //! The subject runs in valgrind, twice, with a different number of requests; the difference is what the requests took, in
 //! user space, all threads together.
@@ -7,6 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use super::allocations::allocations;
 use super::measure::report;
 use super::options::Options;
 use super::process::{Cores, pinned, until_idle};
@@ -52,15 +53,31 @@ pub(super) fn run(
             };
             match count(*few).and_then(|few| Ok((few, count(*many)?))) {
                 Ok((fewer, more)) => {
-                    let each = (more.0 - fewer.0) / (more.1 - fewer.1);
+                    let units = more.units - fewer.units;
                     let unit = if scenario.stream { "chunk" } else { "request" };
+                    let each = (more.instructions - fewer.instructions) / units;
                     results.add(scenario.name, name, &format!("instructions_per_{unit}"), each);
+                    if let (Some(more), Some(fewer)) = (more.allocations, fewer.allocations) {
+                        let each = (more - fewer) / units;
+                        results.add(scenario.name, name, &format!("allocations_per_{unit}"), each);
+                    } else {
+                        results.note(format!("No allocations of {name}: it calls no allocator by a name that is known"));
+                    }
                 }
                 Err(reason) => results.note(format!("No instructions of {name}: {reason}")),
             }
         }
     }
     Ok(())
+}
+
+/// What a subject did in its whole life.
+struct Life {
+    instructions: f64,
+    /// How often it asked for memory.
+    allocations: Option<f64>,
+    /// The requests or the chunks that it had.
+    units: f64,
 }
 
 /// What counting takes.
@@ -72,14 +89,14 @@ struct Counted<'a> {
 }
 
 impl Counted<'_> {
-    /// Returns all instructions of a subject's life, and the requests or chunks that it had.
+    /// Counts what a subject does in its whole life.
     fn count(
         &self,
         name: &str,
         scenario: &Scenario,
         requests: u32,
         folder: &Path,
-    ) -> Result<(f64, f64), String> {
+    ) -> Result<Life, String> {
         fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         let counts = folder.join("callgrind.out");
         let in_valgrind = |program: &Path| {
@@ -114,7 +131,8 @@ impl Counted<'_> {
         let text = fs::read_to_string(&counts).map_err(|error| format!("callgrind: {error}"))?;
         let instructions = total(&text).ok_or("callgrind tells no total")?;
         let unit = if scenario.stream { "events" } else { "requests" };
-        Ok((instructions, report[unit].as_f64().unwrap_or(f64::NAN)))
+        let units = report[unit].as_f64().unwrap_or(f64::NAN);
+        Ok(Life { instructions, allocations: allocations(&text), units })
     }
 
     fn start(

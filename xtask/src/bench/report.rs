@@ -179,6 +179,10 @@ fn single(text: &mut String, results: &Results, subjects: &[&str]) {
         row("instructions, 20 KB bodies", "body-20k", "instructions_per_request"),
         row("instructions, translated", "cross", "instructions_per_request"),
         row("instructions, chunk of a stream", "streams", "instructions_per_chunk"),
+        row("allocations, 1 KB bodies", "saturation", "allocations_per_request"),
+        row("allocations, 20 KB bodies", "body-20k", "allocations_per_request"),
+        row("allocations, translated", "cross", "allocations_per_request"),
+        row("allocations, chunk of a stream", "streams", "allocations_per_chunk"),
     ];
     rows_of(text, "Of one request", subjects, rows);
 }
