@@ -1,7 +1,9 @@
 //! The project's tasks: `cargo xtask <task>`.
 
 mod bench;
+mod dist;
 mod prices;
+mod publish;
 mod sim;
 mod test;
 mod tidy;
@@ -31,6 +33,10 @@ usage: cargo xtask <task>
   bench [--quick] [--rounds N] [--save NAME] [--compare NAME] [--instructions] [--litellm]
         [--scenario NAME]... [--subject NAME]...
                         measures the cost of the gateway beside nginx and LiteLLM; see docs/performance.md
+  publish --dry-run     packs the libraries, builds each from its package alone, and says what keeps them from being
+                        published; `cargo publish` with the same packages publishes them
+  dist [--target TRIPLE]
+                        builds the server and makes the archive of a release and its checksum, in target/xtask/dist
 ";
 
 fn main() -> ExitCode {
@@ -44,6 +50,9 @@ fn main() -> ExitCode {
         ["prices", "--from", source] => prices::run(source),
         ["bench", arguments @ ..] => bench::run(arguments),
         ["sim", arguments @ ..] => sim::run(arguments),
+        ["publish", "--dry-run"] => publish::dry_run(),
+        ["dist"] => dist::run(None),
+        ["dist", "--target", triple] => dist::run(Some(triple)),
         ["help" | "--help" | "-h"] => {
             say(USAGE);
             return ExitCode::SUCCESS;
