@@ -1,24 +1,4 @@
-//! A fast, scriptable fake LLM vendor.
-//!
-//! It answers OpenAI's, Azure's, Anthropic's and Gemini's dialects, stream and not, in the shapes of the real vendors,
-//! misbehaves exactly as told, and keeps what it received. See the README for the syntax of faults and scripts.
-//!
-//! ```
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> std::io::Result<()> {
-//! use llmux_mock::{Mock, Options, Reply};
-//!
-//! let mock = Mock::start(Options::default()).await?;
-//! mock.script(Reply::error(429).header("retry-after", "2"));
-//! assert!(mock.url().starts_with("http://127.0.0.1:"));
-//! # Ok(())
-//! # }
-//! ```
-
-/// Compiles the README's examples.
-#[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;
+#![doc = include_str!("../README.md")]
 
 mod body;
 mod gate;

@@ -1,10 +1,10 @@
-//! Who may call an LLM gateway, and the proof that a call was admitted.
+#![doc = include_str!("../README.md")]
 //!
-//! The gateway has two planes. The data plane (models) is open or needs a key; the management plane always needs one.
-//! [`Gate`] decides, and [`Admitted`] is the only way to an upstream: only [`Gate::admit`] makes one.
+//! ## The proof
+//!
+//! [`Admitted`] is the only way to an upstream, and only [`Gate::admit`] makes one.
 //!
 //! ```compile_fail
-//! // There is no other way to make the proof.
 //! let forged = llmux_auth::Admitted { caller: llmux_auth::Caller::Anonymous };
 //! ```
 #![forbid(unsafe_code)]

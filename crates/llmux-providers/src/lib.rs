@@ -1,6 +1,6 @@
-//! LLM vendors without any I/O: where a call goes, what is edited on the way, and what a reply means.
+#![doc = include_str!("../README.md")]
 //!
-//! Bytes in, bytes and facts out; the caller owns sockets, clocks and logs.
+//! ## Where to begin
 //!
 //! - [`vendor`] finds a vendor in the built-in table, [`Target`] says where one call goes.
 //! - Where client and vendor speak one dialect, bytes are relayed: [`JsonRequest`] and [`MultipartRequest`] look at a
@@ -34,8 +34,3 @@ pub use request::{Invalid, JsonRequest, RequestEdits};
 pub use stream::{ClientStream, Progress, StreamFailure, Summary};
 pub use target::{Endpoint, Target, Unsupported};
 pub use vendor::{Dialect, StreamUsage, Vendor, vendor, vendors};
-
-/// Compiles the README's examples.
-#[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;
