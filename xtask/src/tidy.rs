@@ -3,6 +3,7 @@
 mod crates;
 mod licence;
 mod markdown;
+mod public;
 mod source;
 
 use std::fs;
@@ -32,6 +33,7 @@ pub(crate) fn run() -> Outcome {
     crates::check(&metadata, &mut findings)?;
     licence::check(&metadata, &files, &mut findings)?;
     source::check(&files, &mut findings);
+    public::check(&files, &mut findings);
     markdown::check(&files, &paths, &mut findings);
     findings.iter().for_each(|finding| complain(finding));
     say(&match findings.len() {

@@ -94,7 +94,7 @@ fn is_test(path: &str) -> bool {
 }
 
 /// The part of a source file before its unit tests.
-fn without_tests<'a>(path: &str, text: &'a str) -> &'a str {
+pub(super) fn without_tests<'a>(path: &str, text: &'a str) -> &'a str {
     if !path.ends_with(".rs") {
         return text;
     }
