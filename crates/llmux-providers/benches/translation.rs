@@ -6,6 +6,7 @@ use divan::{Bencher, black_box};
 use llmux_providers::anthropic::Anthropic;
 use llmux_providers::gemini::Gemini;
 use llmux_providers::openai::{self, AnswerHead, Relay, Reply, Translation};
+use llmux_providers::sse::{EventTooLong, Frame, Framer};
 use llmux_providers::{ChatCodec, ClientStream, Encoding, Endpoint, JsonRequest, RequestEdits};
 
 const CHUNKS: usize = 1000;
@@ -15,6 +16,9 @@ const REQUEST: &str = r#"{"model":"m","stream":true,"messages":[{"role":"system"
 [{"id":"c1","type":"function","function":{"name":"get_weather","arguments":"{\"city\":\"Paris\"}"}}]},
 {"role":"tool","tool_call_id":"c1","content":"{\"degrees\":20}"}],"tools":[{"type":"function","function":{"name":"get_weather",
 "parameters":{"type":"object","properties":{"city":{"type":"string"}},"required":["city"]}}}]}"#;
+
+/// A chunk in OpenAI's dialect.
+const EVENT: &str = "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":7,\"model\":\"v\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\" warmer\"},\"finish_reason\":null}]}\n\n";
 
 fn main() {
     divan::main();
@@ -113,6 +117,24 @@ fn thousand_chunks_of_gemini(bencher: Bencher<'_, '_>) {
 
 #[divan::bench]
 fn thousand_chunks_relayed(bencher: Bencher<'_, '_>) {
-    let chunk = "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":7,\"model\":\"v\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\" warmer\"},\"finish_reason\":null}]}\n\n";
-    chunks(bencher, || Relay::new(Endpoint::ChatCompletions, "m", false), "", chunk);
+    chunks(bencher, || Relay::new(Endpoint::ChatCompletions, "m", false), "", EVENT);
+}
+
+/// Cutting a stream of a thousand chunks into events: as it came with one event in each piece, in packets that end
+/// anywhere, and all at once.
+#[divan::bench(args = [EVENT.len(), 1448, EVENT.len() * CHUNKS])]
+fn thousand_events_framed(bencher: Bencher<'_, '_>, piece: usize) {
+    let stream = EVENT.repeat(CHUNKS);
+    bencher.counter(ItemsCount::new(CHUNKS)).bench_local(|| {
+        let mut framer = Framer::default();
+        let mut events = 0;
+        for piece in black_box(stream.as_bytes()).chunks(piece) {
+            let take = |frame: &Frame<'_>| {
+                events += usize::from(black_box(frame).data.is_some());
+                Ok::<(), EventTooLong>(())
+            };
+            framer.feed(piece, take).expect("short events");
+        }
+        assert_eq!(events, CHUNKS);
+    });
 }

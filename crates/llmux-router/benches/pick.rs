@@ -9,7 +9,7 @@ use llmux_router::{
     Builtin, Config, Deployment, Measured, NoRoute, Outcome, Price, Request, Router,
 };
 
-const DEPLOYMENTS: [usize; 2] = [10, 1000];
+const DEPLOYMENTS: [usize; 3] = [3, 100, 1000];
 /// Calls of one sample: the time moves on by a millisecond with each.
 const CALLS: usize = 1000;
 
