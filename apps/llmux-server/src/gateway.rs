@@ -1,10 +1,11 @@
 //! What all workers share.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use llmux_auth::Gate;
 use llmux_auth::tenants::UnixMillis;
 
@@ -13,7 +14,9 @@ use crate::catalog::Catalog;
 use crate::config::Settings;
 use crate::log::Log;
 use crate::metrics::Metrics;
+use crate::openapi;
 use crate::reload::Reloading;
+use crate::routes::{self, Port};
 use crate::spool::Spool;
 use crate::tenants::Tenants;
 use crate::traces::Traces;
@@ -24,6 +27,25 @@ use crate::upstream::Upstream;
 pub(crate) struct Snapshot {
     pub(crate) settings: Settings,
     pub(crate) catalog: Catalog,
+    /// The OpenAPI documents of the main port and of the management plane's own, made when they are first asked for.
+    openapi: [OnceLock<Bytes>; 2],
+}
+
+impl Snapshot {
+    pub(crate) fn new(settings: Settings, catalog: Catalog) -> Self {
+        Self { settings, catalog, openapi: Default::default() }
+    }
+
+    /// Returns the OpenAPI document of what a port answers.
+    pub(crate) fn described(&self, port: Port) -> Bytes {
+        let [main, admin] = &self.openapi;
+        let place = if port == Port::Main { main } else { admin };
+        let make = || {
+            let document = openapi::document(routes::at(port, &self.settings), &self.settings);
+            Bytes::from(document.to_string())
+        };
+        place.get_or_init(make).clone()
+    }
 }
 
 /// The gateway's state: configuration, who may call, what is counted.

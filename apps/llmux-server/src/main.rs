@@ -22,6 +22,7 @@ mod manage;
 mod metrics;
 mod mock;
 mod names;
+mod openapi;
 mod proxy;
 mod recorder;
 mod redact;

@@ -282,7 +282,7 @@ impl Gateway {
         self.log.hide(secrets.into_iter().chain(redact::secrets_of(&settings)));
         self.cache.install(cache, &settings.cache);
         let other_limits = settings.default_limits != running.settings.default_limits;
-        self.replace(Snapshot { settings, catalog });
+        self.replace(Snapshot::new(settings, catalog));
         if other_limits {
             self.tenants.defaults_changed();
         }

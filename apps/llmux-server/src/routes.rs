@@ -25,6 +25,7 @@ use crate::attempt::Resolved;
 use crate::body::{Body, Reply};
 use crate::catalog::Listed;
 use crate::collect::{discard, read_body};
+use crate::config::Settings;
 use crate::error::ApiError;
 use crate::exchange::{Exchange, Lookup, Outcome};
 use crate::gateway::{Gateway, Snapshot, Worker};
@@ -53,10 +54,20 @@ impl Role {
             Self::Manager(role) => role,
         }
     }
+
+    /// Tells whether a port has the routes of this role.
+    fn is_at(self, port: Port, admin_port: u16) -> bool {
+        match self {
+            Self::Public => true,
+            Self::Caller => port == Port::Main,
+            Self::Manager(_) => port == Port::Admin || admin_port == 0,
+        }
+    }
 }
 
+/// What a route does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Action {
+pub(crate) enum Action {
     Proxy(Endpoint),
     Models,
     Model,
@@ -64,6 +75,7 @@ enum Action {
     Ready,
     Health,
     Metrics,
+    OpenApi,
     Explain,
     Deployments,
     State,
@@ -78,10 +90,10 @@ enum Action {
 /// One route. Its path is written as clients know it best; see [`Path`] for the other spellings.
 #[derive(Debug)]
 pub(crate) struct Route {
-    method: &'static str,
-    path: &'static str,
-    role: Role,
-    action: Action,
+    pub(crate) method: &'static str,
+    pub(crate) path: &'static str,
+    pub(crate) role: Role,
+    pub(crate) action: Action,
 }
 
 const fn proxied(path: &'static str, endpoint: Endpoint) -> Route {
@@ -128,6 +140,7 @@ static ROUTES: &[Route] = &[
     read("/health", Role::Public, Action::Health),
     read("/health/live", Role::Public, Action::Live),
     read("/health/ready", Role::Public, Action::Ready),
+    read("/openapi.json", Role::Public, Action::OpenApi),
     control("GET", "/control/deployments", ADMIN_VIEWER, Action::Deployments),
     control("GET", "/control/state", ADMIN_VIEWER, Action::State),
     control("POST", "/control/deployments/cooldown", ADMIN, Action::SetCooldown),
@@ -194,6 +207,7 @@ const MAX_MANAGEMENT_BODY: usize = 1024 * 1024;
 
 /// Where metrics are: the configuration says it.
 const METRICS: &str = "{metrics.path}";
+static METRICS_ROUTE: Route = read(METRICS, Role::Public, Action::Metrics);
 
 /// Where the management plane's paths begin.
 static MANAGEMENT: [&str; 14] = [
@@ -217,8 +231,15 @@ static MANAGEMENT: [&str; 14] = [
 pub(crate) fn list() -> String {
     let line =
         |route: &Route| format!("{:<6} {:<30} {}\n", route.method, route.path, route.role.as_str());
-    let metrics = read(METRICS, Role::Public, Action::Metrics);
-    ROUTES.iter().chain([&metrics]).map(line).collect()
+    ROUTES.iter().chain([&METRICS_ROUTE]).map(line).collect()
+}
+
+/// Returns the routes that a port has.
+pub(crate) fn at(port: Port, settings: &Settings) -> impl Iterator<Item = &'static Route> {
+    let admin_port = settings.server.admin_port;
+    let metrics = settings.metrics.enabled && (port == Port::Admin || admin_port == 0);
+    let here = move |route: &&Route| route.role.is_at(port, admin_port);
+    ROUTES.iter().filter(here).chain(metrics.then_some(&METRICS_ROUTE))
 }
 
 /// Tells whether something else is at a path.
@@ -354,18 +375,12 @@ async fn dispatch(
     let worker = &connection.worker;
     let gateway = &worker.gateway;
     let admin_port = exchange.snapshot.settings.server.admin_port;
-    let metrics = read(METRICS, Role::Public, Action::Metrics);
     let mut found: Vec<&Route> = ROUTES.iter().filter(|route| path.is(route)).collect();
     let serves_metrics = connection.port == Port::Admin || admin_port == 0;
     if serves_metrics && exchange.snapshot.settings.metrics.is_at(head.uri.path()) {
-        found = vec![&metrics];
+        found = vec![&METRICS_ROUTE];
     }
-    let here = |route: &&Route| match route.role {
-        Role::Public => true,
-        Role::Caller => connection.port == Port::Main,
-        Role::Manager(_) => connection.port == Port::Admin || admin_port == 0,
-    };
-    if !found.iter().any(here) {
+    if !found.iter().any(|route| route.role.is_at(connection.port, admin_port)) {
         return elsewhere(connection, &head, exchange).await;
     }
     let method = match head.method {
@@ -425,6 +440,11 @@ async fn dispatch(
             exchange.unlogged();
             exchange.line.route = "metrics";
             Ok((metrics::answer(gateway, &head, exchange).await?, None))
+        }
+        Action::OpenApi => {
+            tenants::no_web_page(gateway, &head)?;
+            let text = exchange.snapshot.described(connection.port);
+            Ok((json_text_response(StatusCode::OK, text), None))
         }
         Action::Manage(operation) => {
             let limit = MAX_MANAGEMENT_BODY;

@@ -162,7 +162,7 @@ pub(crate) fn run(
     let reloading = Reloading::new(sources, &mut settings, warnings, certificates, fake_vendor);
     let (traces, exporting) = Traces::start(&settings.tracing, control.handle());
     let gateway = Gateway::new(Parts {
-        snapshot: Snapshot { settings, catalog },
+        snapshot: Snapshot::new(settings, catalog),
         gate,
         tenants,
         spool,

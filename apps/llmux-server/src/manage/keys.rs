@@ -15,7 +15,7 @@ use super::fields::{BUDGET, Fields, Kind, Known, LIMITS};
 use super::{Call, json, random};
 use crate::error::ApiError;
 
-const KEY: &Known = &[
+pub(super) const KEY: &Known = &[
     ("key_alias", Kind::Name),
     ("key_type", Kind::KeyType),
     ("user_id", Kind::Name),

@@ -5,6 +5,7 @@
 mod activity;
 mod audit;
 mod audit_log;
+mod described;
 mod fields;
 mod keys;
 mod organizations;
@@ -29,6 +30,7 @@ use crate::gateway::Gateway;
 use crate::routes::json_text_response;
 use crate::tenants::wall_clock;
 pub(crate) use audit::Entry;
+pub(crate) use described::{operation, schemas};
 use fields::Fields;
 
 /// What a route does.
@@ -77,6 +79,17 @@ pub(crate) enum Operation {
 }
 
 impl Operation {
+    /// Tells whether there is a method of HTTP that means what is done, besides `POST`, which always does.
+    pub(crate) const fn has_own_method(self) -> bool {
+        matches!(
+            self,
+            Self::OrganizationUpdate
+                | Self::OrganizationDelete
+                | Self::OrganizationMemberUpdate
+                | Self::OrganizationMemberDelete
+        )
+    }
+
     async fn run(self, call: &Call, query: Option<&str>, body: &[u8]) -> Result<Bytes, ApiError> {
         let body = || Fields::of_body(body);
         let query = || Fields::of_query(query);

@@ -15,7 +15,8 @@ use super::fields::{BUDGET, Fields, Kind, Known, LIMITS, all};
 use super::{Call, json, new_id, users};
 use crate::error::ApiError;
 
-const ORGANIZATION: &Known = &[("organization_alias", Kind::Name), ("metadata", Kind::Object)];
+pub(super) const ORGANIZATION: &Known =
+    &[("organization_alias", Kind::Name), ("metadata", Kind::Object)];
 
 /// An organization as clients see one.
 #[derive(Serialize)]

@@ -15,7 +15,7 @@ use super::fields::{BUDGET, Fields, Kind, Known, LIMITS, all};
 use super::{Call, json, keys, new_id, users};
 use crate::error::ApiError;
 
-const TEAM: &Known = &[
+pub(super) const TEAM: &Known = &[
     ("team_alias", Kind::Name),
     ("organization_id", Kind::Name),
     ("tags", Kind::Names),
@@ -23,7 +23,7 @@ const TEAM: &Known = &[
     ("blocked", Kind::Flag),
 ];
 
-const MEMBER: &Known = &[("role", Kind::MemberRole)];
+pub(super) const MEMBER: &Known = &[("role", Kind::MemberRole)];
 
 /// A member as clients see one.
 #[derive(Serialize)]

@@ -15,7 +15,7 @@ use super::fields::{BUDGET, Fields, Kind, Known, LIMITS, all};
 use super::{Call, json, new_id};
 use crate::error::ApiError;
 
-const USER: &Known = &[
+pub(super) const USER: &Known = &[
     ("user_alias", Kind::Name),
     ("user_email", Kind::Name),
     ("user_role", Kind::Role),
