@@ -7,10 +7,11 @@
 
 Manifests and the rendered chart against Kubernetes's own schemas; the chart by Helm's own engine and linter; the
 configurations in them, and the examples, by `llmux-server check` (LLMUX_SERVER names another binary than
-target/debug/llmux-server); the compose file against the specification's schema; the Dockerfile by hadolint. The last line
+target/debug/llmux-server), and those with a schema for editors against it; the compose file against the specification's schema; the Dockerfile by hadolint. The last line
 is `N passed, N failed`.
 """
 
+import json
 import os
 import pathlib
 import subprocess
@@ -19,6 +20,7 @@ import tempfile
 import traceback
 
 import helm_python
+import jsonschema
 import kubernetes_validate
 import yaml
 from helm_python import chart as helm
@@ -288,6 +290,22 @@ def configurations_are_right():
         configuration_ok(path)
 
 
+def configurations_fit_the_schema_that_they_name():
+    known = ROOT / "config/config.schema.json"
+    schema = json.loads(known.read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    assert list(validator.iter_errors({"server": {"prot": 1}})), "the schema refuses nothing"
+    for path in [*sorted((ROOT / "config").rglob("*.yaml")), ROOT / "deploy/docker/config/config.yaml"]:
+        text = path.read_text()
+        first = text.splitlines()[0]
+        mark = "# yaml-language-server: $schema="
+        assert first.startswith(mark), f"{path} names no schema"
+        assert (path.parent / first.removeprefix(mark)).resolve() == known, path
+        found = [f"{error.json_path}: {error.message}" for error in validator.iter_errors(yaml.safe_load(text))]
+        assert not found, f"{path}: {found}"
+
+
 def the_configuration_of_compose_is_right():
     services = yaml.safe_load((ROOT / "deploy/docker/compose.yaml").read_text())["services"]
     variables = {
@@ -327,6 +345,7 @@ CHECKS = [
     secrets_of_the_chart_reach_the_gateway_and_restart_it,
     values_that_cannot_work_are_refused,
     configurations_are_right,
+    configurations_fit_the_schema_that_they_name,
     the_configuration_of_compose_is_right,
     the_compose_file_fits_its_schema,
     hadolint_finds_nothing_in_the_dockerfile,

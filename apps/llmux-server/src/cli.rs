@@ -4,7 +4,8 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::config::{self, Problem, Settings, Sources, load};
 use crate::run::{Addresses, run};
@@ -40,6 +41,11 @@ pub(crate) enum Command {
     Routes,
     /// Print the JSON schema of the configuration file
     ConfigSchema,
+    /// Print completions for a shell
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
     /// Print the version
     Version,
     /// Run with a built-in mock provider and a temporary data folder
@@ -110,6 +116,17 @@ pub(crate) fn config_schema(out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "{:#}", config::schema())
 }
 
+/// Writes what makes a shell complete the program's commands and options.
+///
+/// # Errors
+/// Fails when `out` does.
+pub(crate) fn completions(shell: Shell, out: &mut dyn Write) -> io::Result<()> {
+    // It ends the process if what it writes to fails; a text does not.
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "llmux-server", &mut text);
+    out.write_all(&text)
+}
+
 /// Writes the name and the version of the program.
 ///
 /// # Errors
@@ -128,6 +145,7 @@ pub(crate) fn main() -> ExitCode {
         Some(Command::Check) => cli.sources().and_then(|sources| check(&sources, out)),
         Some(Command::Routes) => write!(out, "{}", routes::list()).map(|()| 0),
         Some(Command::ConfigSchema) => config_schema(out).map(|()| 0),
+        Some(Command::Completions { shell }) => completions(shell, out).map(|()| 0),
         Some(Command::Version) => version(out).map(|()| 0),
     };
     ExitCode::from(code.unwrap_or_else(|error| {

@@ -21,7 +21,7 @@ use crate::gateway::{Gateway, Snapshot};
 use crate::manage::{Call, Entry};
 use crate::proxy::{next_model, resolve};
 use crate::reload::{ReloadError, Trigger};
-use crate::routes::{endpoint_of, json_response};
+use crate::routes::{decoded, endpoint_of, json_response};
 
 /// `POST /route/explain`: which deployment a request would go to, and why. The body is the request itself; of its
 /// content only the size matters, so that it may be missing. The query `endpoint` names the route; without it, chat.
@@ -87,7 +87,7 @@ fn asked_endpoint(query: Option<&str>) -> Result<Endpoint, ApiError> {
         return Ok(Endpoint::ChatCompletions);
     };
     let message = "`endpoint` must be the path of a route such as /v1/embeddings.";
-    endpoint_of(path).ok_or_else(|| ApiError::invalid("endpoint", message))
+    endpoint_of(&decoded(path)).ok_or_else(|| ApiError::invalid("endpoint", message))
 }
 
 /// Returns the models that a request would go on with, in their order.

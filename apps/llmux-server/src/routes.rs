@@ -257,6 +257,12 @@ pub(crate) fn endpoint_of(path: &str) -> Option<Endpoint> {
     })
 }
 
+/// Returns the paths of the data-plane routes where something is called.
+pub(crate) fn called() -> impl Iterator<Item = &'static str> {
+    let is_call = |route: &&Route| matches!(route.action, Action::Proxy(_));
+    ROUTES.iter().filter(is_call).map(|route| route.path)
+}
+
 /// Which listener a request came in by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Port {

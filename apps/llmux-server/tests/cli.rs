@@ -1,4 +1,4 @@
-//! `check`, `config-schema` and `version`, as a user runs them.
+//! `check`, `config-schema`, `completions` and `version`, as a user runs them.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -109,6 +109,28 @@ fn config_schema_prints_a_json_schema() {
 }
 
 #[test]
+fn completions_are_what_each_shell_understands() {
+    let folder = Folder::new("completions");
+    for shell in ["bash", "zsh", "fish"] {
+        let output = llmux(&folder, &["completions", shell], &[]);
+        assert_eq!(output.status.code(), Some(0), "{shell}");
+        let script = text(&output.stdout);
+        assert!(script.contains("config-schema") && script.contains("env-file"), "{shell}");
+        std::fs::write(folder.0.join(shell), script).expect("writable");
+    }
+    let script = "source ./bash; COMP_WORDS=(llmux-server config); COMP_CWORD=1; \
+                  _llmux-server llmux-server config llmux-server; echo \"${COMPREPLY[*]}\"";
+    let output = Command::new("bash")
+        .args(["--norc", "-c", script])
+        .current_dir(&folder.0)
+        .output()
+        .expect("bash starts");
+    assert_eq!(text(&output.stdout).trim(), "config-schema", "{output:?}");
+    let output = llmux(&folder, &["completions", "sh"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
 fn version_and_help_need_no_configuration() {
     let folder = Folder::new("version");
     let output = llmux(&folder, &["version"], &[("LLMUX_CONFIG", "none.yaml")]);
@@ -120,6 +142,7 @@ fn version_and_help_need_no_configuration() {
         "check",
         "routes",
         "config-schema",
+        "completions",
         "version",
         "demo",
         "--config",

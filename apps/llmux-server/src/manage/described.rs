@@ -14,7 +14,7 @@ impl Kind {
             Self::Names => T::List(&T::Name),
             Self::Limit => T::Count,
             Self::Limits => T::Map(&T::Count),
-            Self::Money => T::Money,
+            Self::Money => T::Budget,
             Self::Budgets => T::Map(&T::Ref("ModelBudget")),
             Self::Period => T::Period,
             Self::Time => T::Time,
@@ -156,25 +156,30 @@ const ITS_ROLE: &Table = &[
 ];
 const IN_TEAM: &Table = &[(
     "max_budget_in_team",
-    T::Opt(&T::Money),
+    T::Opt(&T::Budget),
     "The same as `max_budget`: what the member may spend in the team.",
 )];
 
 const PAGING: &Table = &[
-    ("page", T::Count, "Which page, from 1 on."),
-    ("page_size", T::Count, "Entries of a page, 1 to 1000; 50 if nothing is said."),
-    ("size", T::Count, "The same as `page_size`."),
-    ("limit", T::Count, "The same as `page_size`."),
-    ("offset", T::Count, "How many entries to leave out, instead of `page`."),
+    (
+        "page",
+        T::Between(1, u32::MAX as u64),
+        "Which page, from 1 on. `offset`, which counts entries, may stand instead.",
+    ),
+    (
+        "page_size",
+        T::Between(1, 1000),
+        "Entries of a page; 50 if nothing is said. `size` and `limit` mean the same.",
+    ),
 ];
 const DAYS: &Table = &[
     ("start_date", T::Day, "The first day, in UTC; if nothing is said, 29 days before the last."),
     ("end_date", T::Day, "The last day, in UTC; today if nothing is said."),
 ];
-const BY_USER: &Table = &[("user_id", T::Text, "Those of this user.")];
-const BY_TEAM: &Table = &[("team_id", T::Text, "Those of this team.")];
-const BY_ORGANIZATION: &Table = &[("organization_id", T::Text, "Those of this organization.")];
-const BY_TEXT: &Table = &[("search", T::Text, "Those whose id or name has this text.")];
+const BY_USER: &Table = &[("user_id", T::Name, "Those of this user.")];
+const BY_TEAM: &Table = &[("team_id", T::Name, "Those of this team.")];
+const BY_ORGANIZATION: &Table = &[("organization_id", T::Name, "Those of this organization.")];
+const BY_TEXT: &Table = &[("search", T::Name, "Those whose id or name has this text.")];
 
 const KEYS: &str = "Keys";
 const TEAMS: &str = "Teams";
@@ -211,12 +216,12 @@ fn new_key() -> Value {
     let own: &Table = &[
         (
             "key",
-            T::Opt(&T::Text),
+            T::Opt(&T::OwnKey),
             "A key of one's own choice: 32 to 256 visible ASCII characters. Otherwise one is made.",
         ),
         (
             "duration",
-            T::Opt(&T::Text),
+            T::Opt(&T::Validity),
             "How long the key is valid, such as `30s`, `24h`, `30d` or `1mo`; `null` or `-1`: for ever.",
         ),
     ];
@@ -228,7 +233,7 @@ fn new_key() -> Value {
 fn key_changes() -> Value {
     let duration: &Table = &[(
         "duration",
-        T::Opt(&T::Text),
+        T::Opt(&T::Validity),
         "How long the key is valid from now on; `null` or `-1`: for ever.",
     )];
     let mut fields = known(&[keys::KEY, LIMITS, BUDGET]);
@@ -248,9 +253,9 @@ fn new_team() -> Value {
     let about = "The team's id; one is made if nothing is said.";
     let names = ["members_with_roles", "members", "member"];
     let members: &Table = &[
-        (names[0], T::Ref("NewTeamMembers"), "Its first members."),
-        (names[1], T::Ref("NewTeamMembers"), "The same as `members_with_roles`."),
-        (names[2], T::Ref("NewTeamMembers"), "The same as `members_with_roles`."),
+        (names[0], T::Ref("FirstTeamMembers"), "Its first members."),
+        (names[1], T::Ref("FirstTeamMembers"), "The same as `members_with_roles`."),
+        (names[2], T::Ref("FirstTeamMembers"), "The same as `members_with_roles`."),
     ];
     not_both(new("team_id", about, &[teams::TEAM, LIMITS, BUDGET], members), &names)
 }
@@ -270,7 +275,11 @@ fn new_user() -> Value {
 fn new_organization() -> Value {
     let about = "The organization's id; one is made if nothing is said.";
     let tables = &[organizations::ORGANIZATION, LIMITS, BUDGET];
-    let new = new("organization_id", about, tables, SOME_ORGANIZATION_MEMBERS);
+    let members: &Table = &[
+        ("members", T::Ref("FirstOrganizationMembers"), "Its first members."),
+        ("member", T::Ref("FirstOrganizationMembers"), "The same as `members`."),
+    ];
+    let new = new("organization_id", about, tables, members);
     not_both(new, &["members", "member"])
 }
 
@@ -282,9 +291,10 @@ fn member_changes() -> Value {
 
 /// The schemas of what bodies have in them.
 pub(crate) fn schemas() -> Map<String, Value> {
-    let one_or_more = |name: &str| {
-        let list = json!({"type": "array", "items": reference(name), "maxItems": 1000});
-        json!({"anyOf": [reference(name), list, {"type": "null"}]})
+    let some = |name: &str, least: u32| {
+        let list =
+            json!({"type": "array", "items": reference(name), "minItems": least, "maxItems": 1000});
+        json!({"anyOf": [reference(name), list]})
     };
     let ids = |id: &str, about: &str| {
         let object = json!({
@@ -313,12 +323,14 @@ pub(crate) fn schemas() -> Map<String, Value> {
             "NewTeamMember",
             named(in_team, "The id of a user, or an object with what the user may do and spend."),
         ),
-        ("NewTeamMembers", one_or_more("NewTeamMember")),
+        ("NewTeamMembers", some("NewTeamMember", 1)),
+        ("FirstTeamMembers", or_null(some("NewTeamMember", 0))),
         (
             "NewOrganizationMember",
             named(in_organization, "The id of a user, or an object with the user's role."),
         ),
-        ("NewOrganizationMembers", one_or_more("NewOrganizationMember")),
+        ("NewOrganizationMembers", some("NewOrganizationMember", 1)),
+        ("FirstOrganizationMembers", or_null(some("NewOrganizationMember", 0))),
         ("TeamIds", ids("team_id", "Teams: ids, or objects that have them.")),
         (
             "OrganizationIds",
@@ -365,17 +377,14 @@ pub(crate) fn operation(operation: Operation) -> Op {
         O::UserInfo => read(USERS, "Look at a user", "UserWithPlaces")
             .query(&[(
                 "user_id",
-                T::Text,
+                T::Name,
                 "The user; if nothing is said, that of the presented key.",
             )])
             .fails(&[404]),
         O::UserList => list(USERS, "List users", "UserList")
             .query(BY_TEAM)
             .query(BY_ORGANIZATION)
-            .query(&[
-                ("role", T::Role, "Those of this role."),
-                ("user_role", T::Role, "The same as `role`."),
-            ])
+            .query(&[("role", T::Role, "Those of this role. `user_role` means the same.")])
             .query(BY_TEXT),
         O::OrganizationNew
         | O::OrganizationUpdate
@@ -416,7 +425,7 @@ fn of_keys(operation: Operation) -> Op {
         Operation::KeyRegenerate => {
             let own: &Table = &[(
                 "new_key",
-                T::Opt(&T::Text),
+                T::Opt(&T::OwnKey),
                 "A key of one's own choice: 32 to 256 visible ASCII characters. Otherwise one is made.",
             )];
             write(KEYS, "Give a key another secret", "KeyWithSecret", &body(&[A_KEY], properties(own)))
@@ -424,14 +433,14 @@ fn of_keys(operation: Operation) -> Op {
                 .fails(&[404, 409])
         }
         Operation::KeyInfo => read(KEYS, "Look at a key", "Key")
-            .query(&[("key", T::Text, "The key itself, its hash or its `token_id`; if nothing is said, the presented key.")])
+            .query(&[("key", T::Name, "The key itself, its hash or its `token_id`; if nothing is said, the presented key.")])
             .fails(&[404]),
         _ => list(KEYS, "List keys", "KeyList")
             .about("Of those that the caller may see, newest first.")
             .query(BY_USER)
             .query(BY_TEAM)
             .query(BY_ORGANIZATION)
-            .query(&[("key_alias", T::Text, "The one of this name.")])
+            .query(&[("key_alias", T::Name, "The one of this name.")])
             .query(BY_TEXT),
     }
 }
@@ -459,7 +468,7 @@ fn of_teams(operation: Operation) -> Op {
         Operation::TeamMemberAdd => {
             let common: &Table = &[(
                 "max_budget_in_team",
-                T::Opt(&T::Money),
+                T::Opt(&T::Budget),
                 "What each of these members may spend in the team, unless the member says otherwise.",
             )];
             let body = body(&[A_TEAM, SOME_MEMBERS], properties(common));
@@ -484,7 +493,7 @@ fn of_teams(operation: Operation) -> Op {
             .about("Of those that the caller may see, newest first, without their members.")
             .query(BY_ORGANIZATION)
             .query(BY_USER)
-            .query(&[("team_alias", T::Text, "The one of this name.")])
+            .query(&[("team_alias", T::Name, "The one of this name.")])
             .query(BY_TEXT),
     }
 }
@@ -542,7 +551,7 @@ fn of_organizations(operation: Operation) -> Op {
         _ => list(ORGANIZATIONS, "List organizations", "OrganizationList")
             .about("All, or those that the caller is an admin of, newest first.")
             .query(BY_USER)
-            .query(&[("organization_alias", T::Text, "The one of this name.")]),
+            .query(&[("organization_alias", T::Name, "The one of this name.")]),
     }
 }
 
@@ -560,15 +569,15 @@ fn of_spend(operation: Operation) -> Op {
                 .query(DAYS)
                 .query(&[(
                     "api_key",
-                    T::Text,
+                    T::Name,
                     "Those of this key: itself, its hash or its `token_id`.",
                 )])
                 .query(BY_TEAM)
                 .query(BY_USER)
                 .query(BY_ORGANIZATION)
                 .query(&[
-                    ("model", T::Text, "Those of this model, by its configured name."),
-                    ("request_id", T::Text, "Those of this request. Not with `summarize=true`."),
+                    ("model", T::Name, "Those of this model, by its configured name."),
+                    ("request_id", T::Name, "Those of this request. Not with `summarize=true`."),
                     ("summarize", T::Flag, "Whether the sums of each day are wanted instead."),
                 ])
                 .fails(&[404])
@@ -598,12 +607,14 @@ fn of_spend(operation: Operation) -> Op {
             .about("Changes made through the management plane, newest first, without secrets.")
             .query(DAYS)
             .query(&[
-                ("changed_by", T::Text, "Those of this user."),
-                ("actor_id", T::Text, "The same as `changed_by`."),
-                ("action", T::Text, "Those of this kind, such as `created`."),
-                ("table_name", T::Text, "Those of this kind of object, such as `key`."),
-                ("object_type", T::Text, "The same as `table_name`."),
-                ("object_id", T::Text, "Those of this object."),
+                ("changed_by", T::Name, "Those of this user. `actor_id` means the same."),
+                ("action", T::Name, "Those of this kind, such as `created`."),
+                (
+                    "table_name",
+                    T::Name,
+                    "Those of this kind of object, such as `key`. `object_type` means the same.",
+                ),
+                ("object_id", T::Name, "Those of this object."),
             ]),
     }
 }

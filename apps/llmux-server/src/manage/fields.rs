@@ -6,7 +6,7 @@ use llmux_auth::tenants::{
     KeyType, MemberRole, ModelBudget, Money, OrganizationRole, Period, Role, UnixMillis,
 };
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 use crate::error::ApiError;
 use crate::routes::decoded;
@@ -141,6 +141,18 @@ impl Kind {
         if fine { Ok(()) } else { Err(self.wanted()) }
     }
 
+    /// Writes a whole number as one: `5.0` is 5, in JSON and for clients that know no other numbers.
+    fn plain(self, value: Value) -> Value {
+        match (self, value) {
+            (Self::Limit, Value::Number(number)) => whole(number).into(),
+            (Self::Limits, Value::Object(map)) => {
+                let plain = |(name, value)| (name, Self::Limit.plain(value));
+                Value::Object(map.into_iter().map(plain).collect())
+            }
+            (_, other) => other,
+        }
+    }
+
     fn wanted(self) -> String {
         fn one_of(names: impl Iterator<Item = &'static str>) -> String {
             format!("one of {}", names.collect::<Vec<_>>().join(", "))
@@ -170,6 +182,17 @@ impl Kind {
 
 fn is_name(text: &str) -> bool {
     (1..=MAX_NAME).contains(&text.len()) && !text.chars().any(char::is_control)
+}
+
+/// Makes an integer of a number that is one, as far as floats are exact.
+fn whole(number: Number) -> Number {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match number.as_f64() {
+        Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() <= EXACT => {
+            format!("{float:.0}").parse::<i64>().map_or(number, Number::from)
+        }
+        _ => number,
+    }
 }
 
 fn is_limit(value: &Value) -> bool {
@@ -347,7 +370,7 @@ impl Fields {
     pub(super) fn patch<T: DeserializeOwned>(&mut self, known: &[&Known]) -> Result<T, ApiError> {
         let mut patch = Map::new();
         for (name, kind) in known.iter().copied().flatten() {
-            let Some(value) = self.take(name) else { continue };
+            let Some(value) = self.take(name).map(|value| kind.plain(value)) else { continue };
             if !value.is_null() {
                 kind.check(&value).map_err(|wanted| self.invalid(name, &wanted))?;
             }
@@ -500,7 +523,7 @@ pub(super) async fn all<'a, T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use llmux_auth::tenants::KeyPatch;
+    use llmux_auth::tenants::{KeyPatch, Patch};
     use serde_json::json;
 
     fn fields(value: &Value) -> Fields {
@@ -545,6 +568,17 @@ mod tests {
         ] {
             let name = value.as_object().unwrap().keys().next().cloned();
             assert_eq!(refused(&value), name, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_whole_number_may_have_a_point() {
+        let value = json!({"rpm_limit": 5.0, "tpm_limit": 1e3, "model_rpm_limit": {"m": 2.0}});
+        let patch: KeyPatch = fields(&value).patch(&[LIMITS]).unwrap();
+        assert_eq!((patch.rpm_limit, patch.tpm_limit), (Patch::Set(5), Patch::Set(1000)));
+        assert_eq!(patch.model_rpm_limit, Patch::Set([("m".to_owned(), 2)].into()));
+        for value in [json!({"rpm_limit": 1e300}), json!({"rpm_limit": -5.0})] {
+            assert_eq!(refused(&value).as_deref(), Some("rpm_limit"));
         }
     }
 

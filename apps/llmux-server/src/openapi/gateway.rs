@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::inference;
 use super::schema::{Op, T, Table, described, object, properties, reference};
 use crate::manage;
-use crate::routes::Action;
+use crate::routes::{Action, called};
 
 const CONTROL: &str = "Control";
 
@@ -92,18 +92,17 @@ pub(super) fn operation(action: Action) -> Op {
         Action::CacheFlush => Op::new("Cache", "Forget all answers of the namespace")
             .ok("It was done.", &reference("Flushed")),
         Action::Explain => {
-            let endpoint: &Table = &[(
-                "endpoint",
-                T::Text,
-                "The path of the route that the request is for, such as `/v1/embeddings`; chat if nothing is said.",
-            )];
+            let endpoint = json!({
+                "name": "endpoint", "in": "query", "schema": {"type": "string", "enum": called().collect::<Vec<_>>()},
+                "description": "The path of the route that the request is for; chat if nothing is said.",
+            });
             let model = json!({"model": described(reference("ModelName"), "The model.")});
             let request = json!({
                 "type": "object", "required": ["model"], "properties": model, "additionalProperties": true,
             });
             Op::new(CONTROL, "Where would a request go, and why?")
                 .about("The body is the request itself. Of its content only the size counts, so that it may be missing.")
-                .query(endpoint)
+                .parameter(endpoint)
                 .headers(&["x-llmux-tags", "x-litellm-tags"])
                 .json(&described(request, "A request of the data plane."))
                 .ok("What would be done. Nothing was.", &reference("Explanation"))

@@ -555,11 +555,11 @@ fn model_budget() -> Value {
         "description": "The budget of a model in US dollars, in the windows of the whole budget or in its own. \
             `max_budget` and `budget_duration` are taken as names, too.",
         "anyOf": [
-            T::Money.schema(),
+            T::Budget.schema(),
             {
                 "type": "object",
                 "properties": {
-                    "budget_limit": T::Money.schema(), "max_budget": T::Money.schema(),
+                    "budget_limit": T::Budget.schema(), "max_budget": T::Budget.schema(),
                     "time_period": T::Opt(&T::Period).schema(), "budget_duration": T::Opt(&T::Period).schema(),
                 },
                 "oneOf": [{"required": ["budget_limit"]}, {"required": ["max_budget"]}],

@@ -12,10 +12,18 @@ pub(crate) enum T {
     Time,
     Day,
     Period,
+    /// How long a key is valid.
+    Validity,
+    /// A key of somebody's own choice.
+    OwnKey,
     /// US dollars.
     Money,
+    /// US dollars that are asked for.
+    Budget,
     /// A whole number from 0 on, up to what the database holds.
     Count,
+    /// A whole number between these, both included.
+    Between(u64, u64),
     Number,
     Flag,
     Object,
@@ -42,6 +50,9 @@ pub(crate) enum T {
 /// Fields: name, what they hold, what they mean.
 pub(crate) type Table = [(&'static str, T, &'static str)];
 
+/// The most dollars that are counted: so many nano-dollars are the largest number of the database.
+const MOST_DOLLARS: i64 = i64::MAX / 1_000_000_000;
+
 impl T {
     pub(crate) fn schema(self) -> Value {
         let choice = |names: Vec<&str>| json!({"type": "string", "enum": names});
@@ -56,8 +67,18 @@ impl T {
             Self::Period => json!({
                 "type": "string", "pattern": "^[1-9][0-9]*(s|m|h|d|w|mo)$", "examples": ["24h", "30d", "1mo"],
             }),
-            Self::Money => json!({"type": "number", "minimum": 0, "maximum": 9_000_000_000_u64}),
+            Self::Validity => json!({
+                "type": "string", "pattern": "^(-1|[1-9][0-9]*(s|m|h|d|w|mo))$", "examples": ["24h", "30d", "-1"],
+            }),
+            Self::OwnKey => json!({
+                "type": "string", "minLength": 32, "maxLength": 256, "pattern": "^[!-~]+$",
+            }),
+            Self::Money => json!({"type": "number", "minimum": 0}),
+            Self::Budget => json!({"type": "number", "minimum": 0, "maximum": MOST_DOLLARS}),
             Self::Count => json!({"type": "integer", "minimum": 0, "maximum": i64::MAX}),
+            Self::Between(least, most) => {
+                json!({"type": "integer", "minimum": least, "maximum": most})
+            }
             Self::Number => json!({"type": "number"}),
             Self::Flag => json!({"type": "boolean"}),
             Self::Object => json!({"type": "object"}),
@@ -71,7 +92,9 @@ impl T {
             Self::UsageStatus => choice(UsageStatus::ALL.iter().map(|it| it.as_str()).collect()),
             Self::Ref(name) => reference(name),
             Self::List(item) => json!({"type": "array", "items": item.schema()}),
-            Self::Map(item) => json!({"type": "object", "additionalProperties": item.schema()}),
+            Self::Map(item) => json!({
+                "type": "object", "propertyNames": Self::Name.schema(), "additionalProperties": item.schema(),
+            }),
             Self::Opt(inner) => or_null(inner.schema()),
             Self::Some(inner) => {
                 let (one, item) = (inner.schema(), inner.schema());

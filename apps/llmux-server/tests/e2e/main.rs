@@ -32,6 +32,7 @@ mod manage_roles;
 mod manage_teams;
 mod manage_users;
 mod metrics;
+mod openapi;
 mod rates;
 mod records;
 mod redis;

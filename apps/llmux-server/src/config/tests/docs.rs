@@ -1,4 +1,4 @@
-//! The reference in `docs/configuration.md` is what the schema says.
+//! The reference in `docs/configuration.md` and the schema for editors are what the schema says.
 
 use serde_json::Value;
 
@@ -89,6 +89,18 @@ fn the_list_of_providers_is_up_to_date() {
         table.push_str(&format!("| `{}` | {url} | {key} |\n", vendor.name));
     }
     is_up_to_date("<!-- providers: start -->", "<!-- providers: end -->", &table);
+}
+
+#[test]
+fn the_schema_for_editors_is_up_to_date() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/config.schema.json");
+    let wanted = format!("{:#}\n", schema());
+    let found = std::fs::read_to_string(path).unwrap_or_default();
+    if found != wanted && std::env::var_os("LLMUX_BLESS").is_some() {
+        std::fs::write(path, wanted).expect("writable");
+        return;
+    }
+    assert_eq!(found, wanted, "run this test with LLMUX_BLESS=1 to write the file anew");
 }
 
 #[test]
