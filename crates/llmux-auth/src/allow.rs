@@ -14,24 +14,24 @@ const NONE: &str = "no-default-models";
 /// allow all. In a key's list, `all-team-models` leaves the choice to the team, and allows nothing if there is none.
 /// In a user's list, `no-default-models` refuses keys without a team.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct AllowLists<'a> {
+pub(crate) struct AllowLists<'a> {
     /// The key's list.
-    pub key: Option<&'a [String]>,
+    pub(crate) key: Option<&'a [String]>,
     /// The list of the key's team.
-    pub team: Option<&'a [String]>,
+    pub(crate) team: Option<&'a [String]>,
     /// The list of the key's user.
-    pub user: Option<&'a [String]>,
+    pub(crate) user: Option<&'a [String]>,
     /// The list of the key's organization.
-    pub organization: Option<&'a [String]>,
+    pub(crate) organization: Option<&'a [String]>,
     /// The list of the key's project.
-    pub project: Option<&'a [String]>,
+    pub(crate) project: Option<&'a [String]>,
 }
 
 impl AllowLists<'_> {
     /// Tells whether a model may be used: the one that is configured as `configured` (a wildcard as it is written
     /// there) and was asked for as `requested`. A list allows it if it names either, so that the spelling decides
     /// nothing.
-    pub fn allow(&self, configured: &str, requested: &str) -> bool {
+    pub(crate) fn allow(&self, configured: &str, requested: &str) -> bool {
         let teamless = self.team.is_none();
         let named = |entries: &[String]| {
             entries.iter().any(|entry| {

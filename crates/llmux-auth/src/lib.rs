@@ -19,7 +19,6 @@ pub mod store;
 mod tenant;
 pub mod tenants;
 
-pub use allow::AllowLists;
 pub use gate::{Admitted, Caller, Denied, Gate, Plane, Presented, Request};
 pub use period::{InvalidPeriod, Period};
 pub use tenant::{DefaultLimits, Refused, Tenant, member_ids, spent};

@@ -70,18 +70,13 @@ impl Unit {
 }
 
 impl Period {
-    /// Returns the start of the window that `at_ms` is in, in milliseconds since 1970. Before `started_ms` there is
-    /// no window: such times belong to the first.
-    pub fn window_start(self, started_ms: i64, at_ms: i64) -> i64 {
-        self.window(started_ms, at_ms).0
-    }
-
     /// Returns when the window that `at_ms` is in ends and the next one starts, in milliseconds since 1970.
     pub fn window_end(self, started_ms: i64, at_ms: i64) -> i64 {
         self.window(started_ms, at_ms).1
     }
 
-    /// Returns start (inclusive) and end (exclusive) of the window that `at_ms` is in.
+    /// Returns start (inclusive) and end (exclusive) of the window that `at_ms` is in, in milliseconds since 1970. Before
+    /// `started_ms` there is no window: such times belong to the first.
     pub fn window(self, started_ms: i64, at_ms: i64) -> (i64, i64) {
         let since = at_ms.saturating_sub(started_ms).max(0);
         if self.unit != Unit::Month {
@@ -252,7 +247,7 @@ mod tests {
         let mut end = month.window_end(started, started);
         for (number, day) in starts {
             assert_eq!(end, at(2024, number, day) + noon);
-            assert_eq!(month.window_start(started, end), end);
+            assert_eq!(month.window(started, end).0, end);
             assert_eq!(month.window_end(started, end - 1), end);
             end = month.window_end(started, end);
         }

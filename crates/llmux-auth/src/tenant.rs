@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use crate::AllowLists;
+use crate::allow::AllowLists;
 use crate::gate::Request;
 use crate::limits::{self, BudgetExceeded, Exceeded, Limiter, Scope, ScopeKind, Scopes, Unloaded};
 use crate::store::KeySnapshot;
@@ -105,11 +105,8 @@ impl Tenant {
         self.check_tags(request.tags)
     }
 
-    /// Checks that the key may call models at all.
-    ///
-    /// # Errors
-    /// [`Refused::Route`] if it is for management, or for reading.
-    pub const fn check_call(&self) -> Result<(), Refused> {
+    /// Checks that the key may call models at all, which keys for management or for reading must not.
+    const fn check_call(&self) -> Result<(), Refused> {
         match self.snapshot.key.key_type {
             KeyType::Default | KeyType::LlmApi => Ok(()),
             other @ (KeyType::Management | KeyType::ReadOnly) => Err(Refused::Route(other)),

@@ -62,14 +62,6 @@ impl Money {
         nanos.map(Self).ok_or_else(|| MoneyError(text.chars().take(40).collect()))
     }
 
-    /// Reads a JSON number of US dollars by its text.
-    ///
-    /// # Errors
-    /// As [`Money::from_usd`].
-    pub fn from_number(number: &serde_json::Number) -> Result<Self, MoneyError> {
-        Self::from_usd(&number.to_string())
-    }
-
     /// Rounds pico-dollars to the nearest nano-dollar, a half upwards; saturates at [`Money::MAX`].
     pub const fn from_picos(picos: u128) -> Self {
         let nanos = picos / 1000 + (picos % 1000 >= 500) as u128;

@@ -32,7 +32,7 @@ impl<T> Patch<T> {
 
 impl<T: Default> Patch<T> {
     /// Applies the update to a field that always has a value; `null` makes it the default.
-    pub fn apply_or_default(self, field: &mut T) {
+    pub(crate) fn apply_or_default(self, field: &mut T) {
         match self {
             Self::Keep => {}
             Self::Clear => *field = T::default(),
