@@ -464,3 +464,16 @@ fn the_list_of_routes_names_those_about_deployments() {
         assert!(listed, "{route:?} in {text}");
     }
 }
+
+#[tokio::test]
+async fn an_endpoint_to_explain_may_be_percent_encoded() {
+    let (_vendor, gateway) = two(json!({})).await;
+    let body = json!({"model": "m"}).to_string();
+    for endpoint in ["/v1/embeddings", "%2Fv1%2Fembeddings"] {
+        let path = format!("/route/explain?endpoint={endpoint}");
+        let response = gateway.administer("POST", &path, &body).await;
+        assert_eq!(response.status, 200, "{endpoint}: {}", response.text());
+    }
+    let response = gateway.administer("POST", "/route/explain?endpoint=%2Fv1", &body).await;
+    assert_eq!((response.status, &response.json()["error"]["param"]), (400, &json!("endpoint")));
+}
