@@ -144,7 +144,10 @@ async fn each_parameter_of_a_query_is_known() {
             assert!(fine, "{path}?{more}: {}", response.text());
             tried += 1;
         }
-        let response = call("frob=1".to_owned()).await;
+        // Some routes ask first for what their parameter names.
+        let first = pair(&parameters[0]);
+        let first = Some(first).filter(|first| !needed.contains(first)).unwrap_or_default();
+        let response = call(format!("{first}&frob=1")).await;
         assert!(response.text().contains(UNKNOWN), "{path}: {}", response.text());
     }
     assert!(tried > 50, "{tried}");
