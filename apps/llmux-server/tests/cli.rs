@@ -119,7 +119,7 @@ fn completions_are_what_each_shell_understands() {
         std::fs::write(folder.0.join(shell), script).expect("writable");
     }
     let script = "source ./bash; COMP_WORDS=(llmux-server config); COMP_CWORD=1; \
-                  _llmux-server llmux-server config llmux-server; echo \"${COMPREPLY[*]}\"";
+                  _llmux__server llmux-server config llmux-server; echo \"${COMPREPLY[*]}\"";
     let output = Command::new("bash")
         .args(["--norc", "-c", script])
         .current_dir(&folder.0)

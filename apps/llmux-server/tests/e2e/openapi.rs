@@ -93,7 +93,8 @@ async fn the_document_needs_no_key_and_each_operation_is_there() {
             && (response.status != 404 || response.json()["error"]["code"] != "unknown_url");
         assert!(is_there, "{method} {path}: {}", response.text());
     }
-    let response = gateway.send("HEAD", "/openapi.json", &[], b"").await.whole().await;
+    // It has no body to wait for.
+    let response = gateway.send("HEAD", "/openapi.json", &[], b"").await;
     assert_eq!(response.status, 200);
     let response = gateway.send("POST", "/openapi.json", &[], b"").await.whole().await;
     assert_eq!((response.status, response.header("allow")), (405, Some("GET, HEAD")));
