@@ -36,6 +36,7 @@ mod tenants;
 mod timed_io;
 mod tls;
 mod traces;
+mod trim;
 mod upstream;
 
 use std::process::ExitCode;
@@ -45,5 +46,6 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    trim::refuse_huge_pages();
     cli::main()
 }

@@ -34,6 +34,7 @@ use crate::tenants::{self, Tenants};
 use crate::timed_io::Busy;
 use crate::tls::{self, Certificates};
 use crate::traces::Traces;
+use crate::trim::keep_trimmed;
 use crate::upstream::{Upstream, tls_client_config};
 
 /// Why the server did not run, or did not run to a clean end.
@@ -175,6 +176,7 @@ pub(crate) fn run(
     control.spawn(metrics::upkeep(Arc::clone(&gateway)));
     control.spawn(housekeeping(Arc::clone(&gateway)));
     control.spawn(reload::watch(Arc::clone(&gateway)));
+    control.spawn(keep_trimmed());
     let (phase, told) = watch::channel(Phase::Running);
     let connections = Busy::default();
     let tls = tls_client_config();
@@ -312,6 +314,7 @@ fn spawn_worker(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
         runtime.block_on(async {
+            tokio::spawn(keep_trimmed());
             tokio::spawn(async move {
                 loop {
                     tokio::time::sleep(Duration::from_secs(10)).await;

@@ -1,5 +1,6 @@
 //! From sockets to requests: listeners, TLS, HTTP/1.1 and HTTP/2, and their graceful end.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
@@ -7,6 +8,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::{Request, Response};
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -16,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
+use crate::body::Body;
 use crate::gateway::Worker;
 use crate::routes::{Connection, Port, handle};
 use crate::stalled;
@@ -96,6 +100,7 @@ impl Server {
         }
     }
 
+    /// Each way to serve is in a box of its own: a connection is as large as the way it takes, and not as the largest.
     async fn connection(&self, stream: TcpStream, peer: IpAddr) {
         if stream.set_nodelay(true).is_err() {
             return;
@@ -112,17 +117,17 @@ impl Server {
                 () = drain_begins(&mut phase), if running => return,
             };
             match version {
-                Some((Version::Http1, stream)) => self.http1(stream, peer).await,
-                Some((Version::Http2, stream)) => self.http2(stream, peer).await,
+                Some((Version::Http1, stream)) => Box::pin(self.http1(stream, peer)).await,
+                Some((Version::Http2, stream)) => Box::pin(self.http2(stream, peer)).await,
                 None => {}
             }
             return;
         };
-        match tokio::time::timeout(read, acceptor.accept(stream)).await {
+        match tokio::time::timeout(read, Box::pin(acceptor.accept(stream))).await {
             Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-                self.http2(stream, peer).await;
+                Box::pin(self.http2(stream, peer)).await;
             }
-            Ok(Ok(stream)) => self.http1(stream, peer).await,
+            Ok(Ok(stream)) => Box::pin(self.http1(stream, peer)).await,
             Ok(Err(error)) => tracing::debug!(%error, %peer, "TLS handshake failed"),
             Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
         }
@@ -153,10 +158,7 @@ impl Server {
         let busy = Busy::default();
         let io = TokioIo::new(TimedIo::new(stream, busy.clone(), self.timeouts()));
         let connection = self.requests(peer, busy);
-        let service = service_fn(move |request| {
-            let connection = connection.clone();
-            async move { Ok::<_, std::convert::Infallible>(handle(connection, request).await) }
-        });
+        let service = service_fn(move |request| answered(connection.clone(), request));
         let mut phase = self.phase.clone();
         let running = *phase.borrow() == Phase::Running;
         let serving = http1::Builder::new()
@@ -188,10 +190,7 @@ impl Server {
         let timeouts = IoTimeouts { read: self.idle(), ..self.timeouts() };
         let io = TokioIo::new(TimedIo::new(stream, busy.clone(), timeouts));
         let connection = self.requests(peer, busy);
-        let service = service_fn(move |request| {
-            let connection = connection.clone();
-            async move { Ok::<_, std::convert::Infallible>(handle(connection, request).await) }
-        });
+        let service = service_fn(move |request| answered(connection.clone(), request));
         let mut phase = self.phase.clone();
         let executor = stalled::Executor { limit: self.timeouts().write };
         let serving = http2::Builder::new(executor)
@@ -212,6 +211,15 @@ impl Server {
             tracing::debug!(%error, %peer, "connection ended");
         }
     }
+}
+
+/// Answers a request. In a box: hyper keeps the place of a connection's future as long as the connection is open, also
+/// while a stream runs for which nothing of it is needed any more.
+fn answered(
+    connection: Connection,
+    request: Request<Incoming>,
+) -> Pin<Box<impl Future<Output = Result<Response<Body>, Infallible>>>> {
+    Box::pin(async move { Ok(handle(connection, request).await) })
 }
 
 /// Waits until open connections are to be finished.
