@@ -281,6 +281,10 @@ impl<T: AsyncRead + Unpin> AsyncRead for Rewound<T> {
             let length = buffer.remaining().min(self.begin.len() - self.read);
             buffer.put_slice(&self.begin[self.read..self.read + length]);
             self.read += length;
+            // With what follows: for a second read hyper would want a buffer twice as large, and keep it.
+            if let Poll::Ready(Err(error)) = Pin::new(&mut self.stream).poll_read(context, buffer) {
+                return Poll::Ready(Err(error));
+            }
             return Poll::Ready(Ok(()));
         }
         Pin::new(&mut self.stream).poll_read(context, buffer)
