@@ -15,6 +15,8 @@ use super::subject::{Subject, Target, find};
 
 /// How long streams are held before memory is looked at: whoever frees late shall have freed.
 const HELD: Duration = Duration::from_secs(1);
+/// How long a subject has after its last load to give memory back.
+const SETTLED: Duration = Duration::from_secs(3);
 /// What a stuck subject may cost, in seconds.
 const GIVE_UP: &str = "60";
 
@@ -40,6 +42,7 @@ impl Bench<'_> {
     pub(crate) fn after(&mut self, subject: &Subject, results: &mut Results) {
         if let Some(pid) = subject.pid() {
             until_idle(pid);
+            std::thread::sleep(SETTLED);
             results.add("memory", subject.name, "rss_after_mib", resident_mib(pid));
         }
     }
