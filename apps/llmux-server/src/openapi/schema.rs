@@ -36,13 +36,13 @@ pub(crate) enum T {
     UsageStatus,
     /// A schema of the document by its name.
     Ref(&'static str),
-    List(&'static T),
+    List(&'static Self),
     /// A value each by name.
-    Map(&'static T),
+    Map(&'static Self),
     /// Or `null`.
-    Opt(&'static T),
+    Opt(&'static Self),
     /// One, or a list of 1 to 1000.
-    Some(&'static T),
+    Some(&'static Self),
     /// What another schema says.
     Any,
 }
