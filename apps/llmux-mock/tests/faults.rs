@@ -366,7 +366,9 @@ async fn a_script_is_refused_whole_for_one_wrong_reply() {
 async fn the_script_in_the_readme_is_understood() {
     let mock = Mock::start(Options::default()).await.unwrap();
     let readme = include_str!("../README.md");
-    let script = readme.split("```json").nth(1).unwrap().split("```").next().unwrap();
+    let mut blocks =
+        readme.split("```json\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let script = blocks.find(|block| block.starts_with('[')).unwrap();
     mock.script_json(script.as_bytes()).unwrap();
     assert_eq!(mock.scripted(), 8);
 }

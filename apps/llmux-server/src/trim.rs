@@ -8,10 +8,10 @@ use rustix::time::{ClockId, clock_gettime};
 /// How often a thread looks whether it has something to give back.
 const TICK: Duration = Duration::from_secs(1);
 /// A thread that worked less than this since it last gave back has nothing to give.
-const WORTHWHILE: Duration = Duration::from_millis(1);
-/// A thread that worked more than this since the last look is busy: it needs again what it frees, and meanwhile the
-/// allocator itself does what is needed.
-const BUSY: Duration = Duration::from_millis(200);
+const WORTHWHILE: Duration = Duration::from_millis(10);
+/// A thread that worked more than this since the last look is busy: it needs again what it frees, requests would wait
+/// while it gives back, and the allocator itself does what is needed.
+const BUSY: Duration = Duration::from_millis(10);
 
 /// Makes the system give memory in small pages. With huge ones a few bytes keep two megabytes, and what is given back is
 /// never a whole one. The allocator asks for none (its feature `no_thp`); some systems give them unasked.
