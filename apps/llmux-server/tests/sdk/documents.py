@@ -54,6 +54,7 @@ while [ $# -gt 0 ]; do
   case "$1" in
     --) shift; break ;;
     --profile) shift 2 ;;
+    --release) shift ;;
     --package | -p) program=$2; shift 2 ;;
     *) exit 64 ;;
   esac
