@@ -122,6 +122,7 @@ pub(crate) fn from_vendor(vendor: &HeaderMap, secrets: &[Secret]) -> HeaderMap {
 fn renamed(name: &HeaderName) -> Option<HeaderName> {
     /// Vendors use the same few names over and over. What else they make up is not to fill the memory.
     const REMEMBERED: usize = 256;
+    const LONGEST: usize = 64;
     thread_local! {
         static RENAMED: RefCell<HeaderMap<Option<HeaderName>>> = RefCell::default();
     }
@@ -133,7 +134,10 @@ fn renamed(name: &HeaderName) -> Option<HeaderName> {
             true => None,
             false => HeaderName::try_from(format!("llm_provider-{name}")).ok(),
         };
-        if known.len() < REMEMBERED {
+        if name.as_str().len() <= LONGEST {
+            if known.len() == REMEMBERED {
+                known.clear();
+            }
             known.insert(name.clone(), renamed.clone());
         }
         renamed

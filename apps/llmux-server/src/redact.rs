@@ -40,6 +40,9 @@ const BEGINNINGS: [(&str, bool); 17] = [
 /// The fewest characters behind such a beginning, one of which is a digit.
 const SHORTEST_TOKEN: usize = 16;
 
+/// So many bytes of secrets are few.
+const FEW_LETTERS: usize = 1024;
+
 /// How JSON web tokens begin.
 const WEB_TOKEN: &str = "eyJ";
 
@@ -81,9 +84,12 @@ impl Redactor {
         texts.dedup();
         let beginnings = BEGINNINGS.iter().map(|(beginning, _)| *beginning);
         let signs = beginnings.chain([WEB_TOKEN]).chain(NAMES).chain(SCHEMES);
+        // The fastest kind takes kilobytes for each letter: it is for few secrets.
+        let is_small = texts.iter().map(String::len).sum::<usize>() <= FEW_LETTERS;
+        let kind = if is_small { AhoCorasickKind::DFA } else { AhoCorasickKind::ContiguousNFA };
         let any = AhoCorasick::builder()
             .ascii_case_insensitive(true)
-            .kind(Some(AhoCorasickKind::DFA))
+            .kind(Some(kind))
             .build(texts.iter().map(String::as_str).chain(signs))
             .ok();
         let known = texts.iter().map(|text| Finder::new(text).into_owned()).collect();

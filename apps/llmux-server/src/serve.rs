@@ -112,6 +112,7 @@ impl Server {
             // Whoever connects during the end has something to ask, or is not waited for.
             let first = if running { self.idle() } else { LATE_FIRST_BYTE };
             let version = tokio::select! {
+                biased;
                 version = http_version(stream, first, read) => version,
                 // Nothing has come on it yet.
                 () = drain_begins(&mut phase), if running => return,

@@ -28,7 +28,7 @@ pub(crate) async fn keep_trimmed() {
     loop {
         tokio::time::sleep(TICK).await;
         let now = worked();
-        if now - looked < BUSY && now - given > WORTHWHILE {
+        if now.saturating_sub(looked) < BUSY && now.saturating_sub(given) > WORTHWHILE {
             give_back();
             given = worked();
         }

@@ -83,8 +83,8 @@ pub(crate) fn document<'a>(routes: impl Iterator<Item = &'a Route>, settings: &S
 const ABOUT: &str = "Paths of the data plane also work without `/v1` and below `/openai`; calls also below \
     `/openai/deployments/{model}`. `HEAD` works where `GET` does. `x-llmux-role` is the least role that a caller of the \
     management plane needs; what is in each one's reach is told in the documentation. In limits and budgets `null` is no \
-    limit and `0` allows nothing; amounts are US dollars. Bodies of the management plane have at most 1 MiB; a field that \
-    is not described is refused unless it says nothing (`null`, `{}`, `[]`, `\"\"`, `false`).";
+    limit and `0` allows nothing; amounts are US dollars. Bodies of the management plane have at most 1 MiB (that \
+    of `/route/explain` as much as a call's); a field that is not described is refused unless it says nothing (`null`, `{}`, `[]`, `\"\"`, `false`).";
 
 /// Names an operation for clients that are made from the document.
 fn id(route: &Route) -> String {

@@ -30,12 +30,12 @@ struct Fields<'a> {
     #[serde(borrow)]
     choices: Option<Vec<Choice<'a>>>,
     #[serde(borrow)]
-    status: Option<Text<'a>>,
+    status: Option<&'a RawValue>,
     incomplete_details: Option<Value>,
     #[serde(borrow)]
     output: Option<Vec<Item<'a>>>,
     #[serde(borrow)]
-    service_tier: Option<Text<'a>>,
+    service_tier: Option<&'a RawValue>,
     data: Option<IgnoredList>,
     error: Option<IgnoredAny>,
 }
@@ -43,6 +43,11 @@ struct Fields<'a> {
 /// Borrowed where it has no escapes.
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// Reads a string; `None` if it is something else.
+fn word(raw: &RawValue) -> Option<Text<'_>> {
+    serde_json::from_str(raw.get()).ok()
+}
 
 impl Text<'_> {
     fn as_str(&self) -> &str {
@@ -84,21 +89,25 @@ impl Reply {
         let is_error =
             endpoint != Endpoint::Responses && fields.error.is_some() && fields.choices.is_none();
         let finish_reason = if endpoint == Endpoint::Responses {
-            let status = fields.status.as_ref().map(Text::as_str);
+            let status = fields.status.and_then(word);
             let called = fields
                 .output
                 .iter()
                 .flatten()
                 .any(|item| is_call(item.kind.as_ref().map(Text::as_str)));
-            responses_finish(status, fields.incomplete_details.as_ref(), called)
+            responses_finish(
+                status.as_ref().map(Text::as_str),
+                fields.incomplete_details.as_ref(),
+                called,
+            )
         } else {
             let first = fields.choices.and_then(|choices| choices.into_iter().next());
             first.and_then(|choice| choice.finish_reason).map(|reason| reason.0.into_owned())
         };
-        let tier = fields.service_tier.as_ref().map(Text::as_str);
+        let tier = fields.service_tier.and_then(word);
         let images = fields.data.map(|data| data.0);
         let usage = fields.usage.and_then(|usage| usage.0);
-        let usage = usage_of(usage, endpoint, tier, images);
+        let usage = usage_of(usage, endpoint, tier.as_ref().map(Text::as_str), images);
         Ok(Self { models, summary: Summary { usage, finish_reason }, is_error, body })
     }
 
@@ -110,7 +119,9 @@ impl Reply {
             .into_iter()
             .map(|member| member.value)
             .collect();
-        Ok(Self { models, summary: summary(&value, endpoint), is_error: false, body })
+        let has = |name| value.get(name).is_some_and(|member| !member.is_null());
+        let is_error = endpoint != Endpoint::Responses && has("error") && !has("choices");
+        Ok(Self { models, summary: summary(&value, endpoint), is_error, body })
     }
 
     /// Explains an answer that is an error in spite of its status of 200, as OpenRouter sends them.
@@ -253,6 +264,14 @@ mod tests {
         let reply =
             look(r#"{"error":{"message":"slow down","code":429}}"#, Endpoint::ChatCompletions);
         assert_eq!(reply.rejection().map(|rejection| rejection.status), Some(429));
+        // Whatever stands beside it.
+        for beside in
+            [r#""status":429"#, r#""service_tier":1"#, r#""data":"none""#, r#""output":{}"#]
+        {
+            let json = format!(r#"{{"error":{{"message":"slow down","code":429}},{beside}}}"#);
+            let found = look(&json, Endpoint::ChatCompletions).rejection();
+            assert_eq!(found.map(|rejection| rejection.status), Some(429), "{beside}");
+        }
         for json in [r#"{"error":null,"choices":[]}"#, r#"{"choices":[],"error":{"message":"m"}}"#]
         {
             assert!(look(json, Endpoint::ChatCompletions).rejection().is_none(), "{json}");
