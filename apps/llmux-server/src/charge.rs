@@ -88,7 +88,6 @@ impl Charge {
         let Some(open) = self.open.take() else { return Charged::default() };
         let Open { money, account, prices, endpoint, expected, mut record } = *open;
         let (usage, estimated) = billed(endpoint, &expected, end.status, produced);
-        let usage = plausible(usage);
         let cost = llmux_types::cost(&prices, &usage);
         record.end_time = wall_clock().max(record.start_time);
         record.status = end.status;
@@ -142,23 +141,26 @@ pub(crate) fn record_usage(record: &mut UsageRecord, usage: &Usage) {
     record.reasoning_tokens = usage.reasoning_tokens.unwrap_or(0);
 }
 
-/// Returns what is to be charged, and whether it is an estimate. The vendor's counts are the bill; of an answer that was
-/// cut off they may lack what came last, and some vendors do not count.
+/// Returns what is to be charged, and whether some of it is an estimate. The vendor's counts are the bill; of an answer that
+/// was cut off they may lack what came last, and some vendors do not count, or count one side only.
 fn billed(
     endpoint: Endpoint,
     expected: &Usage,
     status: UsageStatus,
     produced: &Produced,
 ) -> (Usage, bool) {
-    let seen = produced.bytes.div_ceil(BYTES_PER_TOKEN);
     let is_whole = status == UsageStatus::Success;
     let answers_text = endpoint.answers_tokens();
-    match produced.usage {
-        Some(usage) if is_whole => (usage, false),
-        Some(usage) => {
+    let seen = produced.bytes.div_ceil(BYTES_PER_TOKEN);
+    // What was cut off is completed below, as all such answers are.
+    let text = if answers_text && is_whole { Some(seen) } else { None };
+    let counted = produced.usage.map(plausible).filter(is_counted);
+    match counted.map(|usage| both_sides(usage, expected, text)) {
+        Some(known) if is_whole => known,
+        Some((usage, estimated)) => {
             let more = answers_text && seen > usage.completion_tokens.unwrap_or(0);
             let completion_tokens = if more { Some(seen) } else { usage.completion_tokens };
-            (Usage { completion_tokens, total_tokens: None, ..usage }, more)
+            (Usage { completion_tokens, total_tokens: None, ..usage }, estimated || more)
         }
         None if is_whole || produced.bytes > 0 => {
             let completion_tokens = if answers_text { Some(seen) } else { None };
@@ -169,10 +171,47 @@ fn billed(
     }
 }
 
-/// The most tokens of a kind that are believed: no vendor answers a call with as many.
-const MOST_TOKENS: u64 = 1 << 32;
+/// Tells whether a usage says anything that can be charged.
+fn is_counted(usage: &Usage) -> bool {
+    [
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        usage.total_tokens,
+        usage.audio_milliseconds,
+        usage.input_characters,
+        usage.images,
+    ]
+    .iter()
+    .any(Option::is_some)
+}
 
-/// Cuts counts that cannot be: they come from a broken vendor, and must neither ruin the caller nor the record.
+/// Completes a usage of tokens that tells one side only, or nothing but the sum. `text` is what the answer's text makes, if
+/// it is one. Returns whether the completion is an estimate.
+fn both_sides(usage: Usage, expected: &Usage, text: Option<u64>) -> (Usage, bool) {
+    let (prompt, completion) = (usage.prompt_tokens, usage.completion_tokens);
+    let asked = expected.prompt_tokens.unwrap_or(0);
+    let (prompt, completion, estimated) = match (prompt, completion, usage.total_tokens) {
+        (Some(prompt), None, Some(total)) => (prompt, Some(total.saturating_sub(prompt)), false),
+        (Some(prompt), None, None) => (prompt, text, text.is_some_and(|tokens| tokens > 0)),
+        (None, Some(completion), Some(total)) => {
+            (total.saturating_sub(completion), Some(completion), false)
+        }
+        (None, Some(completion), None) => (asked, Some(completion), true),
+        (None, None, Some(total)) if text.is_some() => {
+            let prompt = asked.min(total);
+            (prompt, Some(total - prompt), true)
+        }
+        (None, None, Some(total)) => (total, None, false),
+        (Some(_), Some(_), _) | (None, None, None) => return (usage, false),
+    };
+    let usage = Usage { prompt_tokens: Some(prompt), completion_tokens: completion, ..usage };
+    (usage, estimated)
+}
+
+/// The most tokens of a kind that are believed: no model takes or makes as many in one call.
+const MOST_TOKENS: u64 = 1 << 25;
+
+/// Passes over counts that cannot be: they come from a broken vendor, and must neither ruin the caller nor the record.
 pub(crate) fn plausible(mut usage: Usage) -> Usage {
     for count in [
         &mut usage.prompt_tokens,
@@ -194,11 +233,8 @@ pub(crate) fn plausible(mut usage: Usage) -> Usage {
         &mut usage.input_characters,
         &mut usage.images,
         &mut usage.web_searches,
-    ]
-    .into_iter()
-    .flatten()
-    {
-        *count = (*count).min(MOST_TOKENS);
+    ] {
+        count.take_if(|count| *count > MOST_TOKENS);
     }
     usage
 }
@@ -251,6 +287,42 @@ mod tests {
         assert_eq!(charged(chat, UsageStatus::Success, produced), (10, 101, true));
         assert_eq!(charged(Endpoint::Embeddings, UsageStatus::Success, produced), (10, 0, true));
         assert_eq!(charged(Endpoint::CountTokens, UsageStatus::Success, produced), (0, 0, false));
+    }
+
+    #[test]
+    fn what_the_vendor_does_not_say_is_estimated() {
+        let (chat, success) = (Endpoint::ChatCompletions, UsageStatus::Success);
+        let of = |prompt, completion, total| {
+            let usage = Usage {
+                prompt_tokens: prompt,
+                completion_tokens: completion,
+                total_tokens: total,
+                ..Usage::default()
+            };
+            Produced { usage: Some(usage), bytes: 400 }
+        };
+        for (produced, expected) in [
+            // Nothing, or nothing that can be.
+            (of(None, None, None), (10, 100, true)),
+            (of(Some(u64::MAX), Some(1 << 40), None), (10, 100, true)),
+            // One side.
+            (of(Some(7), None, None), (7, 100, true)),
+            (of(None, Some(3), None), (10, 3, true)),
+            (of(Some(7), Some(u64::MAX), None), (7, 100, true)),
+            // The sum tells the other.
+            (of(Some(7), None, Some(9)), (7, 2, false)),
+            (of(None, Some(3), Some(9)), (6, 3, false)),
+            (of(None, None, Some(15)), (10, 5, true)),
+            (of(None, None, Some(4)), (4, 0, true)),
+            (of(Some(0), Some(0), Some(0)), (0, 0, false)),
+        ] {
+            assert_eq!(charged(chat, success, produced), expected, "{produced:?}");
+        }
+        assert_eq!(
+            charged(Endpoint::Embeddings, success, of(None, None, Some(15))),
+            (15, 0, false)
+        );
+        assert_eq!(charged(Endpoint::Embeddings, success, of(Some(7), None, None)), (7, 0, false));
     }
 
     #[test]

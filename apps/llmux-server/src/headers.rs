@@ -47,9 +47,11 @@ static NOT_PASSED_ON: [&str; 15] = [
 
 pub(crate) const AGENT: &str = concat!("llmux/", env!("CARGO_PKG_VERSION"));
 
-/// Makes the headers of a request to a vendor. Without a trace of ours the client's own passes.
+/// Makes the headers of a request to a vendor. Without a trace of ours the client's own passes; `content_type` is `None` where
+/// the body is JSON, whatever the client called it.
 pub(crate) fn to_vendor(
     client: &HeaderMap,
+    content_type: Option<&HeaderValue>,
     provider: &Provider,
     dialect: &[(HeaderName, HeaderValue)],
     request_id: &HeaderValue,
@@ -58,7 +60,7 @@ pub(crate) fn to_vendor(
     // With the host's, which is added, and a few that clients seldom send.
     let mut headers = HeaderMap::with_capacity(12 + provider.headers.len());
     let json = HeaderValue::from_static("application/json");
-    headers.insert(CONTENT_TYPE, client.get(CONTENT_TYPE).cloned().unwrap_or(json));
+    headers.insert(CONTENT_TYPE, content_type.cloned().unwrap_or(json));
     headers.insert(ACCEPT, client.get(ACCEPT).cloned().unwrap_or(HeaderValue::from_static("*/*")));
     headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
     headers.insert(X_REQUEST_ID, request_id.clone());

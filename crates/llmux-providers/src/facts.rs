@@ -32,6 +32,12 @@ pub(crate) struct Fields<'a> {
     pub(crate) has_odd_maximum: bool,
     /// The largest `n`, where it is a number.
     pub(crate) choices: Option<u64>,
+    /// The largest `best_of`, where it is a number.
+    pub(crate) best_of: Option<u64>,
+    /// How many prompts there are, in a list of them.
+    pub(crate) prompts: u64,
+    /// The largest `max_output_tokens`, where it is a number: the only name that the responses API knows.
+    pub(crate) max_of_responses: Option<u64>,
     /// The last one, whatever it is.
     pub(crate) user: Option<&'a RawValue>,
 }
@@ -51,7 +57,9 @@ enum Name {
     MaxTokens,
     MaxCompletionTokens,
     MaxOutputTokens,
+    Prompt,
     N,
+    BestOf,
     User,
     #[serde(other)]
     Other,
@@ -94,9 +102,15 @@ impl<'a> Fields<'a> {
                     let raw: &RawValue = map.next_value()?;
                     let is_plain = raw.get() == "null" || raw.get().parse::<u64>().is_ok();
                     fields.has_odd_maximum |= !is_plain;
-                    fields.max_output_tokens = fields.max_output_tokens.max(integer(raw));
+                    let most = integer(raw);
+                    if matches!(name, Name::MaxOutputTokens) {
+                        fields.max_of_responses = fields.max_of_responses.max(most);
+                    }
+                    fields.max_output_tokens = fields.max_output_tokens.max(most);
                 }
                 Name::N => fields.choices = fields.choices.max(integer(map.next_value()?)),
+                Name::BestOf => fields.best_of = fields.best_of.max(integer(map.next_value()?)),
+                Name::Prompt => fields.prompts = fields.prompts.max(prompts(map.next_value()?)),
                 Name::User => fields.user = Some(map.next_value()?),
                 Name::Other => {
                     map.next_value::<IgnoredAny>()?;
@@ -119,6 +133,14 @@ impl<'a> Fields<'a> {
 /// Keeps a value, and refuses a second one: the vendor might read the other.
 fn once<T, E: Error>(slot: &mut Option<T>, value: T, name: &'static str) -> Result<(), E> {
     if slot.replace(value).is_some() { Err(E::duplicate_field(name)) } else { Ok(()) }
+}
+
+/// Returns how many prompts a `prompt` of the completions API is: a text, a list of texts, one of tokens, or one of lists of
+/// tokens. <https://platform.openai.com/docs/api-reference/completions/create#completions-create-prompt>
+fn prompts(raw: &RawValue) -> u64 {
+    let list: Vec<Shape> = serde_json::from_str(raw.get()).unwrap_or_default();
+    let count = list.iter().filter(|shape| !matches!(shape, Shape::Scalar)).count();
+    (count as u64).max(1)
 }
 
 /// Reads a count in all the spellings that some vendor may take for one: `100`, `1e2`, `100.0`, `"100"`. What is beyond
@@ -280,6 +302,36 @@ mod tests {
         assert_eq!(look(&format!(r#"{{"tags":["{long}"]}}"#)).tags(), std::slice::from_ref(&long));
         let error = try_look(&format!(r#"{{"tags":["{long}x"]}}"#)).expect_err("too long");
         assert_eq!(error.message, "`tags` must not hold strings of more than 256 bytes");
+    }
+
+    #[test]
+    fn completions_are_paid_for_each_prompt_and_all_that_the_best_is_chosen_of() {
+        for (json, expected) in [
+            (r#"{"prompt":"a","n":2}"#, 2),
+            (r#"{"prompt":["a","b","c"],"n":2}"#, 6),
+            (r#"{"prompt":[1,2,3]}"#, 1),
+            (r#"{"prompt":[[1,2],[3]]}"#, 2),
+            (r#"{"prompt":[]}"#, 1),
+            (r#"{"prompt":"a","n":2,"best_of":20}"#, 20),
+        ] {
+            let body = Bytes::from(json);
+            let request = JsonRequest::look(body, Endpoint::Completions).expect("a request");
+            assert_eq!(request.choices(), expected, "{json}");
+        }
+        let chat = Bytes::from(r#"{"messages":["a"],"prompt":["a","b"],"best_of":3}"#);
+        let chat = JsonRequest::look(chat, Endpoint::ChatCompletions).expect("a request");
+        assert_eq!(chat.choices(), 1);
+    }
+
+    #[test]
+    fn the_responses_api_knows_one_output_limit() {
+        for (json, expected) in [
+            (r#"{"max_tokens":5,"max_completion_tokens":6}"#, None),
+            (r#"{"max_tokens":5,"max_output_tokens":7}"#, Some(7)),
+        ] {
+            let request = JsonRequest::look(Bytes::from(json), Endpoint::Responses);
+            assert_eq!(request.expect("a request").max_output_tokens(), expected, "{json}");
+        }
     }
 
     #[test]

@@ -111,6 +111,16 @@ impl<'de> Deserialize<'de> for Shape {
     }
 }
 
+/// Reads a value that must not make its surroundings unreadable: `None` if it is not what it should be.
+pub(crate) fn or_none<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: serde::de::DeserializeOwned,
+{
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok(serde_json::from_value(value).ok())
+}
+
 /// A list of replacements in a text.
 #[derive(Debug, Default)]
 pub(crate) struct Splices(Vec<(Range<usize>, String)>);

@@ -115,9 +115,18 @@ impl JsonRequest {
             has_control_fields,
             has_cache_field: fields.has_cache,
             tags,
-            max_output_tokens: fields.max_output_tokens,
+            max_output_tokens: match endpoint {
+                Endpoint::Responses => fields.max_of_responses,
+                _ => fields.max_output_tokens,
+            },
             has_odd_maximum: fields.has_odd_maximum,
-            choices: fields.choices.unwrap_or(1).max(1),
+            choices: match endpoint {
+                Endpoint::Completions => {
+                    let each = fields.choices.max(fields.best_of).unwrap_or(1).max(1);
+                    each.saturating_mul(fields.prompts.max(1))
+                }
+                _ => fields.choices.unwrap_or(1).max(1),
+            },
             end_user,
             estimated_input_tokens: estimate::tokens(&body),
             body,
@@ -145,7 +154,7 @@ impl JsonRequest {
     }
 
     /// Returns the most tokens that each choice may have: the largest of `max_completion_tokens`, `max_tokens` and
-    /// `max_output_tokens`. `None` if none is a number that is not negative, in whatever spelling.
+    /// `max_output_tokens`, of which the responses API knows the last only. `None` if none is a number that is not negative, in whatever spelling.
     pub const fn max_output_tokens(&self) -> Option<u64> {
         self.max_output_tokens
     }
@@ -155,7 +164,8 @@ impl JsonRequest {
         self.has_odd_maximum
     }
 
-    /// Returns how many answers are asked for: `n` where it is a positive number, else 1.
+    /// Returns how many answers are paid for: `n` where it is a positive number, else 1; of completions the larger of `n` and
+    /// `best_of` for each prompt.
     pub const fn choices(&self) -> u64 {
         self.choices
     }

@@ -20,4 +20,4 @@ pub use price_table::{ModelPrices, PriceProblem, PriceTable};
 pub use prices::{Capabilities, ModelInfo, lookup, model_info};
 pub use pricing::{Prices, Unit, pico_dollars};
 pub use secret::Secret;
-pub use usage::{OpenAiUsage, SearchContext, ServiceTier, Usage};
+pub use usage::{OpenAiUsage, SearchContext, ServiceTier, Usage, lenient_count};

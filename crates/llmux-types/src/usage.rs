@@ -3,7 +3,7 @@ use serde_json::Value;
 
 mod openai;
 
-pub use self::openai::OpenAiUsage;
+pub use self::openai::{OpenAiUsage, lenient_count};
 
 /// What one answer used: tokens in OpenAI's meaning (`prompt_tokens` includes cached ones, `completion_tokens` includes
 /// reasoning, but for what the vendor counts beside them) and what else is paid for. `None` means that the vendor did not

@@ -503,8 +503,10 @@ impl<'a> Call<'a> {
             *request.method_mut() = http::Method::POST;
             *request.uri_mut() = uri.clone();
             let (client, dialect) = (&self.ask.headers, &outgoing.headers);
+            let is_multipart = self.ask.endpoint.is_multipart();
+            let content_type = client.get(CONTENT_TYPE).filter(|_| is_multipart);
             *request.headers_mut() =
-                headers::to_vendor(client, provider, dialect, request_id, trace);
+                headers::to_vendor(client, content_type, provider, dialect, request_id, trace);
             request
         };
         let upstream = &self.worker.upstream;
@@ -596,6 +598,10 @@ impl<'a> Call<'a> {
                 attempt.note(Produced { usage: reply.summary().usage, bytes: 0 });
                 if let Some(rejection) = reply.rejection() {
                     return Err(Failed::rejected(Box::new(rejection)));
+                }
+                if reply.lacks_choices() {
+                    let message = "The provider's answer has no choices.";
+                    return Err(Failed::new(FailureClass::Malformed, message));
                 }
                 self.refuse_unstreamed().map_err(|failed| *failed)?;
                 (reply.with_model(&self.ask.model), reply.summary().clone())

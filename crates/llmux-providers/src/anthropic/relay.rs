@@ -88,6 +88,7 @@ struct Event<'a> {
     message: Option<&'a RawValue>,
     #[serde(borrow)]
     delta: Option<&'a RawValue>,
+    #[serde(default, deserialize_with = "crate::json::or_none")]
     usage: Option<WireUsage>,
 }
 
@@ -174,6 +175,7 @@ impl Events {
     ) -> Result<(), StreamFailure> {
         #[derive(Deserialize)]
         struct Message {
+            #[serde(default, deserialize_with = "crate::json::or_none")]
             usage: Option<WireUsage>,
         }
         let Some(message) = event.message else {

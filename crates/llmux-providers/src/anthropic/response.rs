@@ -18,6 +18,7 @@ struct Answer<'a> {
     #[serde(borrow)]
     content: Vec<Block<'a>>,
     stop_reason: Option<String>,
+    #[serde(default, deserialize_with = "crate::json::or_none")]
     usage: Option<WireUsage>,
 }
 
@@ -42,30 +43,42 @@ pub(super) struct Block<'a> {
 /// The tokens of an answer. `input_tokens` leaves out what came from or went into the cache.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 pub(super) struct WireUsage {
+    #[serde(default, deserialize_with = "llmux_types::lenient_count")]
     input_tokens: Option<u64>,
+    #[serde(default, deserialize_with = "llmux_types::lenient_count")]
     cache_read_input_tokens: Option<u64>,
+    #[serde(default, deserialize_with = "llmux_types::lenient_count")]
     cache_creation_input_tokens: Option<u64>,
+    #[serde(default, deserialize_with = "crate::json::or_none")]
     cache_creation: Option<CacheCreation>,
+    #[serde(default, deserialize_with = "llmux_types::lenient_count")]
     output_tokens: Option<u64>,
+    #[serde(default, deserialize_with = "crate::json::or_none")]
     output_tokens_details: Option<OutputDetails>,
+    #[serde(default, deserialize_with = "crate::json::or_none")]
     server_tool_use: Option<ServerToolUse>,
+    #[serde(default, deserialize_with = "crate::json::or_none")]
     service_tier: Option<Tier>,
 }
 
 /// What the tokens written to the cache are made of.
 #[derive(Clone, Copy, Debug, Deserialize)]
 struct CacheCreation {
+    #[serde(default, deserialize_with = "llmux_types::lenient_count")]
     ephemeral_5m_input_tokens: Option<u64>,
+    #[serde(default, deserialize_with = "llmux_types::lenient_count")]
     ephemeral_1h_input_tokens: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 struct ServerToolUse {
+    #[serde(default, deserialize_with = "llmux_types::lenient_count")]
     web_search_requests: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 struct OutputDetails {
+    #[serde(default, deserialize_with = "llmux_types::lenient_count")]
     thinking_tokens: Option<u64>,
 }
 

@@ -55,6 +55,7 @@ struct Event<'a> {
     content_block: Option<&'a RawValue>,
     #[serde(borrow)]
     delta: Option<&'a RawValue>,
+    #[serde(default, deserialize_with = "crate::json::or_none")]
     usage: Option<WireUsage>,
 }
 
@@ -62,6 +63,7 @@ struct Event<'a> {
 struct Message<'a> {
     #[serde(borrow)]
     id: Option<&'a RawValue>,
+    #[serde(default, deserialize_with = "crate::json::or_none")]
     usage: Option<WireUsage>,
 }
 

@@ -48,6 +48,7 @@ struct Part<'a> {
 struct Answer {
     embedding: Option<Embedding>,
     embeddings: Option<Vec<Embedding>>,
+    #[serde(default, deserialize_with = "crate::json::or_none")]
     usage_metadata: Option<UsageMetadata>,
 }
 
@@ -60,7 +61,9 @@ struct Embedding {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct UsageMetadata {
+    #[serde(default, deserialize_with = "llmux_types::lenient_count")]
     prompt_token_count: Option<u64>,
+    #[serde(default, deserialize_with = "llmux_types::lenient_count")]
     total_token_count: Option<u64>,
 }
 

@@ -102,15 +102,25 @@ pub(super) struct PromptFeedback {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct UsageMetadata<'a> {
+    #[serde(default, deserialize_with = "llmux_types::lenient_count")]
     prompt_token_count: Option<u64>,
+    #[serde(default, deserialize_with = "llmux_types::lenient_count")]
     tool_use_prompt_token_count: Option<u64>,
+    #[serde(default, deserialize_with = "llmux_types::lenient_count")]
     candidates_token_count: Option<u64>,
+    #[serde(default, deserialize_with = "llmux_types::lenient_count")]
     thoughts_token_count: Option<u64>,
+    #[serde(default, deserialize_with = "llmux_types::lenient_count")]
     cached_content_token_count: Option<u64>,
+    #[serde(default, deserialize_with = "llmux_types::lenient_count")]
     total_token_count: Option<u64>,
+    #[serde(default, deserialize_with = "crate::json::or_none")]
     prompt_tokens_details: Option<Vec<ModalityCount>>,
+    #[serde(default, deserialize_with = "crate::json::or_none")]
     tool_use_prompt_tokens_details: Option<Vec<ModalityCount>>,
+    #[serde(default, deserialize_with = "crate::json::or_none")]
     cache_tokens_details: Option<Vec<ModalityCount>>,
+    #[serde(default, deserialize_with = "crate::json::or_none")]
     candidates_tokens_details: Option<Vec<ModalityCount>>,
     /// A JSON string.
     #[serde(borrow)]
@@ -122,6 +132,7 @@ pub(super) struct UsageMetadata<'a> {
 #[serde(rename_all = "camelCase")]
 struct ModalityCount {
     modality: Option<String>,
+    #[serde(default, deserialize_with = "llmux_types::lenient_count")]
     token_count: Option<u64>,
 }
 

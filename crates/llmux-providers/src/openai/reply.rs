@@ -20,6 +20,12 @@ pub struct Reply {
     models: Vec<std::ops::Range<usize>>,
     summary: Summary,
     is_error: bool,
+    lacks_choices: bool,
+}
+
+/// Tells whether answers of an endpoint have choices.
+const fn has_choices(endpoint: Endpoint) -> bool {
+    matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Completions)
 }
 
 #[derive(Deserialize)]
@@ -88,6 +94,7 @@ impl Reply {
         let models = fields.model.map(|raw| span(&body, raw.get())).into_iter().collect();
         let is_error =
             endpoint != Endpoint::Responses && fields.error.is_some() && fields.choices.is_none();
+        let lacks_choices = has_choices(endpoint) && fields.choices.is_none();
         let finish_reason = if endpoint == Endpoint::Responses {
             let status = fields.status.and_then(word);
             let called = fields
@@ -108,7 +115,8 @@ impl Reply {
         let images = fields.data.map(|data| data.0);
         let usage = fields.usage.and_then(|usage| usage.0);
         let usage = usage_of(usage, endpoint, tier.as_ref().map(Text::as_str), images);
-        Ok(Self { models, summary: Summary { usage, finish_reason }, is_error, body })
+        let summary = Summary { usage, finish_reason };
+        Ok(Self { models, summary, is_error, lacks_choices, body })
     }
 
     /// The same for answers whose fields have other types than OpenAI's.
@@ -121,13 +129,20 @@ impl Reply {
             .collect();
         let has = |name| value.get(name).is_some_and(|member| !member.is_null());
         let is_error = endpoint != Endpoint::Responses && has("error") && !has("choices");
-        Ok(Self { models, summary: summary(&value, endpoint), is_error, body })
+        let lacks_choices = has_choices(endpoint) && !has("choices");
+        let summary = summary(&value, endpoint);
+        Ok(Self { models, summary, is_error, lacks_choices, body })
     }
 
     /// Explains an answer that is an error in spite of its status of 200, as OpenRouter sends them.
     pub fn rejection(&self) -> Option<Rejection> {
         let value = self.is_error.then(|| serde_json::from_slice::<Value>(&self.body).ok())??;
         Some(Rejection::from_stream(&value))
+    }
+
+    /// Tells whether an answer that should have choices has none: it is no answer, whatever its status says.
+    pub const fn lacks_choices(&self) -> bool {
+        self.lacks_choices
     }
 
     /// Returns usage and finish reason.
@@ -257,6 +272,22 @@ mod tests {
         let usage = look(json, Endpoint::ImagesGenerations).summary().usage.unwrap();
         assert_eq!((usage.images, usage.image_completion_tokens), (Some(1), Some(7)));
         assert_eq!(look(r#"{"data":[{}]}"#, Endpoint::Moderations).summary().usage, None);
+    }
+
+    #[test]
+    fn what_has_no_choices_is_no_completion() {
+        for (json, lacks) in [
+            ("null", true),
+            ("[]", true),
+            (r#""x""#, true),
+            (r#"{"detail":"no"}"#, true),
+            (r#"{"choices":null,"base_resp":{"status_code":1004}}"#, true),
+            (r#"{"choices":[]}"#, false),
+            (r#"{"choices":{"finish_reason":7}}"#, false),
+        ] {
+            assert_eq!(look(json, Endpoint::ChatCompletions).lacks_choices(), lacks, "{json}");
+            assert!(!look(json, Endpoint::Embeddings).lacks_choices(), "{json}");
+        }
     }
 
     #[test]

@@ -128,12 +128,34 @@ impl<'de> Deserialize<'de> for Name<'de> {
     }
 }
 
+/// `None`: the vendor did not say.
 type Count = Option<u64>;
 
 impl Lenient for Count {
     fn number(&mut self, number: u64) {
         *self = Some(number);
     }
+
+    fn fraction(&mut self, number: f64) {
+        // A cast saturates.
+        *self = (number >= 0.0).then_some(number.ceil() as u64);
+    }
+
+    fn text(&mut self, text: &str) {
+        *self = text.parse().ok();
+    }
+}
+
+/// Reads a count from any JSON value: a number that is not negative, also one with a point (`12.0`) or in quotes (`"12"`),
+/// parts rounded up; `None` from everything else. For `#[serde(default, deserialize_with = "...")]`: what cannot be read of a
+/// vendor's usage must not lose the answer that it stands in.
+///
+/// # Errors
+/// Those of the deserializer.
+pub fn lenient_count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Count, D::Error> {
+    let mut count = None;
+    Place(&mut count).deserialize(deserializer)?;
+    Ok(count)
 }
 
 /// Thousandths.
@@ -335,9 +357,25 @@ mod tests {
             assert_eq!(read(json), None, "{json}");
         }
         assert_eq!(read("{}"), Some(Usage::default()));
-        let odd = r#"{"prompt_tokens":[{}],"completion_tokens":-3,"total_tokens":1.5,"x":{"y":[1]},
+        let odd = r#"{"prompt_tokens":[{}],"completion_tokens":-3,"total_tokens":"some","x":{"y":[1]},
             "prompt_tokens_details":null,"completion_tokens_details":[1],"seconds":"long","service_tier":5}"#;
         assert_eq!(read(odd), Some(Usage::default()));
+    }
+
+    #[test]
+    fn counts_are_read_in_all_the_spellings_that_vendors_have() {
+        let odd = r#"{"prompt_tokens":4000.0,"completion_tokens":"12","total_tokens":4011.2,
+            "prompt_tokens_details":{"cached_tokens":1e3}}"#;
+        let usage = Usage {
+            prompt_tokens: Some(4000),
+            completion_tokens: Some(12),
+            total_tokens: Some(4012),
+            cached_tokens: Some(1000),
+            ..Usage::default()
+        };
+        assert_eq!(read(odd), Some(usage));
+        let most = read(r#"{"prompt_tokens":1e30,"completion_tokens":-1.5}"#).expect("an object");
+        assert_eq!((most.prompt_tokens, most.completion_tokens), (Some(u64::MAX), None));
     }
 
     #[test]
