@@ -58,3 +58,46 @@ async fn the_cost_of_a_stream_is_in_the_access_log_only() {
     let line = gateway.logged(response.header("x-request-id").unwrap());
     assert_eq!(line["cost"].to_string(), "0.0000275", "{line}");
 }
+
+#[tokio::test]
+async fn no_wording_of_a_usage_makes_an_answer_free_or_loses_it() {
+    let vendor = Vendor::start().await;
+    let priced = |name: &str| json!({"name": name, "input_cost_per_token": 1e-6, "output_cost_per_token": 2e-6});
+    let mut claude = serving(&vendor, "claude", priced("c"));
+    claude["type"] = json!("anthropic");
+    let mut gemini = serving(&vendor, "gemini", priced("g"));
+    gemini["type"] = json!("gemini");
+    let providers = vec![serving(&vendor, "open", priced("o")), claude, gemini];
+    let gateway = Gateway::start(managed(providers, json!({}))).await;
+    let text = "x".repeat(400);
+    for (prompt, completion, is_counted) in [
+        (json!(4000.0), json!(3000.0), true),
+        (json!("4000"), json!("3000"), true),
+        (json!(null), json!(null), false),
+        (json!(-1), json!([]), false),
+        (json!(u64::MAX), json!(1e30), false),
+    ] {
+        let open = json!({"id": "1", "object": "chat.completion", "created": 1, "model": "o",
+            "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
+            "usage": {"prompt_tokens": prompt, "completion_tokens": completion}});
+        let claude = json!({"id": "msg_1", "type": "message", "role": "assistant", "model": "c", "stop_reason": "end_turn",
+            "content": [{"type": "text", "text": text}], "usage": {"input_tokens": prompt, "output_tokens": completion}});
+        let gemini = json!({"candidates": [{"content": {"role": "model", "parts": [{"text": text}]}, "finishReason": "STOP"}],
+            "usageMetadata": {"promptTokenCount": prompt, "candidatesTokenCount": completion}});
+        for (name, model, answer) in
+            [("open", "o", open), ("claude", "c", claude), ("gemini", "g", gemini)]
+        {
+            vendor.script(name, [Reply::json(200, answer.to_string())]);
+            let response = gateway.chat(&ask(model)).await;
+            assert_eq!(response.status, 200, "{model}: {}", response.text());
+            let cost = response.header("x-llmux-response-cost").expect("a cost");
+            if is_counted {
+                assert_eq!(cost, "0.01", "{model}: {prompt} {completion}");
+            } else {
+                // At least the text, a token for each four letters.
+                let cost: f64 = cost.parse().expect("a number");
+                assert!((0.000_2..0.001).contains(&cost), "{model}: {prompt} {completion}: {cost}");
+            }
+        }
+    }
+}

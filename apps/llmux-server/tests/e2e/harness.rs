@@ -1,5 +1,6 @@
 //! Runs the real binary with a configuration of the test's, in a folder of its own.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -52,8 +53,15 @@ impl Output {
 }
 
 pub(crate) fn free_port() -> u16 {
-    let socket = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-    socket.local_addr().expect("a bound socket has an address").port()
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        let socket = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+        let port = socket.local_addr().expect("a bound socket has an address").port();
+        // Two gateways can listen at one port, and would get each other's requests.
+        if GIVEN.lock().expect("no test panics in here").insert(port) {
+            return port;
+        }
+    }
 }
 
 impl Gateway {
