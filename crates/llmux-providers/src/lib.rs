@@ -16,6 +16,7 @@ pub mod anthropic;
 mod codec;
 mod estimate;
 mod facts;
+mod fault;
 pub mod gemini;
 mod json;
 mod multipart;

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::estimate;
 use crate::facts::{Fields, add_tags, array_of_tags, end_user, metadata_user};
+use crate::fault::{words, words_and_position};
 use crate::json::{Member, Shape, Splices, members, quoted, skip_space, span};
 use crate::target::Endpoint;
 
@@ -305,7 +306,7 @@ fn include_usage(raw: &RawValue) -> Result<bool, Invalid> {
         include_usage: Option<bool>,
     }
     let wrong = |error: serde_json::Error| {
-        Invalid::field("stream_options", format!("`stream_options`: {error}"))
+        Invalid::field("stream_options", format!("`stream_options`: {}", words(&error)))
     };
     let options: Options = serde_json::from_str(raw.get()).map_err(wrong)?;
     Ok(options.include_usage.unwrap_or(false))
@@ -335,7 +336,7 @@ fn require_content(fields: &Fields<'_>, endpoint: Endpoint) -> Result<(), Invali
     }
 }
 
-/// Turns serde's error into ours. Its text names types and positions, never values of the body's strings.
+/// Turns serde's error into ours. Its text names positions, never values of the body's strings.
 fn invalid(error: &serde_json::Error, body: &[u8]) -> Invalid {
     let text = error.to_string();
     if error.is_data() {
@@ -356,7 +357,7 @@ fn invalid(error: &serde_json::Error, body: &[u8]) -> Invalid {
     let message = if body.is_empty() {
         "the request body is empty; a JSON object is expected".into()
     } else {
-        format!("the request body is not valid JSON: {text}")
+        format!("the request body is not valid JSON: {}", words_and_position(error))
     };
     Invalid { param: None, message }
 }
@@ -467,6 +468,34 @@ mod tests {
             let error = JsonRequest::look(Bytes::copy_from_slice(json.as_bytes()), endpoint)
                 .expect_err(json);
             assert_eq!(error.param, param, "{json}: {}", error.message);
+        }
+    }
+
+    #[test]
+    fn faults_are_told_without_our_types() {
+        for (json, want) in [
+            (
+                r#"{"stream":true,"stream_options":"x"}"#,
+                "`stream_options`: an object is expected, not a string",
+            ),
+            (
+                r#"{"stream_options":{"include_usage":"secret"}}"#,
+                "`stream_options`: true or false is expected, not a string",
+            ),
+            ("[1]", "the request body must be a JSON object"),
+            // The position is one of the client's own body here.
+            (
+                "{\"model\":\n tru}",
+                "the request body is not valid JSON: expected true, false or null at line 2 column 5",
+            ),
+            (
+                "{",
+                "the request body is not valid JSON: it ends inside an object at line 1 column 1",
+            ),
+        ] {
+            let body = Bytes::copy_from_slice(json.as_bytes());
+            let error = JsonRequest::look(body, Endpoint::Completions).expect_err(json);
+            assert_eq!(error.message, want, "{json}");
         }
     }
 }

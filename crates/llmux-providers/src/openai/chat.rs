@@ -5,15 +5,19 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 
 use llmux_types::chat::{
     AssistantMessage, ChatRequest, Message, Part, Reasoning, ResponseFormat, Source, Tool,
     ToolCall, ToolChoice,
 };
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 use serde::{Deserialize as DeriveDeserialize, Serialize};
 use serde_json::Value;
 
+use crate::fault::words;
 use crate::request::Invalid;
 
 /// Reads a request.
@@ -23,9 +27,7 @@ use crate::request::Invalid;
 pub fn read_request(body: &[u8]) -> Result<ChatRequest, Invalid> {
     let mut reader = Reader::default();
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    deserializer
-        .deserialize_map(&mut reader)
-        .map_err(|error| Invalid::field(reader.field, format!("`{}`: {error}", reader.field)))?;
+    deserializer.deserialize_map(&mut reader).map_err(|error| reader.fault(&words(&error)))?;
     reader.finish()
 }
 
@@ -40,8 +42,10 @@ struct Reader {
     max_completion_tokens: Option<u64>,
     logprobs: bool,
     top_logprobs: Option<u64>,
-    /// The field being read: what an error is about.
+    /// The field being read: what an error is about. Empty if it is one without a meaning of its own.
     field: &'static str,
+    /// Which of the field's items is being read, where that is known.
+    at: Option<usize>,
 }
 
 impl<'de> Visitor<'de> for &mut Reader {
@@ -54,10 +58,11 @@ impl<'de> Visitor<'de> for &mut Reader {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let request = &mut self.request;
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+            self.at = None;
             self.field = FIELDS.iter().find(|field| **field == key).copied().unwrap_or_default();
             match key.as_ref() {
-                "messages" => self.messages = optional(&mut map)?,
-                "tools" => self.tools = optional(&mut map)?,
+                "messages" => self.messages = map.next_value_seed(Items::of(&mut self.at))?,
+                "tools" => self.tools = map.next_value_seed(Items::of(&mut self.at))?,
                 "tool_choice" => self.tool_choice = optional(&mut map)?,
                 "parallel_tool_calls" => request.parallel_tool_calls = optional(&mut map)?,
                 "response_format" => self.response_format = optional(&mut map)?,
@@ -140,7 +145,65 @@ fn optional<'de, A: MapAccess<'de>, T: Deserialize<'de> + Default>(
     Ok(map.next_value::<Option<T>>()?.unwrap_or_default())
 }
 
+/// Reads a list, in which null is the same as leaving it out, and keeps count: an error is about an item.
+struct Items<'a, T> {
+    at: &'a mut Option<usize>,
+    item: PhantomData<T>,
+}
+
+impl<'a, T> Items<'a, T> {
+    fn of(at: &'a mut Option<usize>) -> Self {
+        Self { at, item: PhantomData }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> DeserializeSeed<'de> for Items<'_, T> {
+    type Value = Vec<T>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<T>, D::Error> {
+        deserializer.deserialize_option(self)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for Items<'_, T> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_none<E>(self) -> Result<Vec<T>, E> {
+        Ok(Vec::new())
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<T>, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<T>, A::Error> {
+        let mut items = Vec::new();
+        loop {
+            *self.at = Some(items.len());
+            let Some(item) = seq.next_element()? else { return Ok(items) };
+            items.push(item);
+        }
+    }
+}
+
 impl Reader {
+    /// Says what is wrong with what is being read.
+    fn fault(&self, fault: &str) -> Invalid {
+        let field = self.field;
+        match self.at {
+            _ if field.is_empty() => {
+                let message = format!("the request body cannot be read: {fault}");
+                Invalid { param: None, message }
+            }
+            Some(at) => Invalid::field(field, format!("`{field}[{at}]`: {fault}")),
+            None => Invalid::field(field, format!("`{field}`: {fault}")),
+        }
+    }
+
     fn finish(mut self) -> Result<ChatRequest, Invalid> {
         let messages = std::mem::take(&mut self.messages).into_iter().enumerate();
         let messages: Result<_, _> = messages.map(|(at, message)| message.canonical(at)).collect();

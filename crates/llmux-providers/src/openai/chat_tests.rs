@@ -160,6 +160,52 @@ fn faults_name_their_field() {
     }
 }
 
+#[test]
+fn faults_are_told_without_our_types_or_the_clients_values() {
+    let user = json!({"role": "user", "content": "x"});
+    let part = |part: Value| json!({"messages": [user, {"role": "user", "content": [part]}]});
+    for (body, want) in [
+        (json!({"messages": "x"}), "`messages`: an array is expected, not a string"),
+        (json!({"messages": {}}), "`messages`: an array is expected, not an object"),
+        (json!({"messages": [user, "x"]}), "`messages[1]`: an object is expected, not a string"),
+        (json!({"messages": [{"content": "x"}]}), "`messages[0]`: `role` is missing"),
+        (
+            json!({"messages": [{"role": "user", "content": 5}]}),
+            "`messages[0]`: a string, an array of content parts or null is expected, not a number",
+        ),
+        (
+            part(json!({"type": "image_url", "image_url": "https://example.com/secret"})),
+            "`messages[1]`: an object is expected, not a string",
+        ),
+        (part(json!({"text": "x"})), "`messages[1]`: `type` is missing"),
+        (
+            json!({"tools": [{"function": true}]}),
+            "`tools[0]`: an object is expected, not true or false",
+        ),
+        (
+            json!({"response_format": "json_object"}),
+            "`response_format`: an object is expected, not a string",
+        ),
+        (
+            json!({"max_tokens": "secret"}),
+            "`max_tokens`: an integer that is not negative is expected, not a string",
+        ),
+        (json!({"n": -1}), "`n`: an integer that is not negative is expected"),
+        (json!({"temperature": "hot"}), "`temperature`: a number is expected, not a string"),
+        (json!({"stop": 5}), "`stop`: a string or an array of strings is expected, not a number"),
+        (json!({"modalities": "text"}), "`modalities`: an array is expected, not a string"),
+        (json!({"logprobs": "yes"}), "`logprobs`: true or false is expected, not a string"),
+    ] {
+        assert_eq!(read(&body).expect_err("a fault").message, want, "{body}");
+    }
+    // Of a field without a meaning of its own, and after a list that is whole.
+    let error = read_request(br#"{"messages":[],"logit_bias":1e999}"#).expect_err("too large");
+    assert_eq!(error.message, "the request body cannot be read: number out of range");
+    assert_eq!(error.param, None);
+    let nothing = read(&json!({"messages": null, "tools": null})).expect("as if left out");
+    assert!(nothing.messages.is_empty() && nothing.tools.is_empty());
+}
+
 fn head() -> AnswerHead {
     AnswerHead { id: "made-up".into(), model: "asked".into(), created: 7 }
 }

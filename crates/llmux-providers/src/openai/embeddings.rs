@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::codec::EncodeError;
+use crate::fault::words;
 
 /// Texts that one request may hold.
 const MAX_INPUTS: usize = 2048;
@@ -16,8 +17,9 @@ const MAX_INPUTS: usize = 2048;
 /// # Errors
 /// [`EncodeError`] naming the field at fault. Arrays of tokens are refused: they mean nothing to other vendors.
 pub fn parse_embeddings(body: &[u8]) -> Result<EmbeddingsRequest, EncodeError> {
-    let mut fields: Map<String, Value> = serde_json::from_slice(body)
-        .map_err(|error| refuse("", format!("the body is not a JSON object: {error}")))?;
+    let mut fields: Map<String, Value> = serde_json::from_slice(body).map_err(|error| {
+        refuse("", format!("the request body cannot be read: {}", words(&error)))
+    })?;
     fields.remove("model");
     fields.retain(|_, value| !value.is_null());
     let inputs = inputs(fields.remove("input"))?;
@@ -193,6 +195,9 @@ mod tests {
             let error = parse_embeddings(body.to_string().as_bytes()).unwrap_err();
             assert_eq!(error.param, param, "{error}");
         }
+        let error = parse_embeddings(b"[]").unwrap_err();
+        let want = "the request body cannot be read: an object is expected, not an array";
+        assert_eq!(error.message, want);
     }
 
     #[test]
