@@ -318,8 +318,14 @@ impl From<Refused> for ApiError {
 
 impl From<BudgetExceeded> for ApiError {
     fn from(exceeded: BudgetExceeded) -> Self {
+        // Why a call is refused though there is money left, is in what it may cost.
+        let asked = if exceeded.is_used_up() {
+            String::new()
+        } else {
+            format!(", at most {} US dollars", Money::from_nanos(exceeded.asked_nanos))
+        };
         let message = format!(
-            "{}: {} of {} US dollars are spent, and {} may be by calls under way.",
+            "{}{asked}: {} of {} US dollars are spent, and {} may be by calls under way.",
             capitalized(&exceeded.to_string()),
             Money::from_nanos(exceeded.settled_nanos),
             Money::from_nanos(exceeded.max_nanos),

@@ -37,7 +37,7 @@ pub enum Refused {
         /// As the client wrote it.
         tag: String,
     },
-    /// A budget is used up.
+    /// A budget is used up, or does not have room for what the call may cost.
     #[error(transparent)]
     Budget(BudgetExceeded),
     /// A limit is reached.

@@ -88,7 +88,7 @@ pub enum MoneyRefused {
 
 /// A budget does not have what an attempt may cost.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the budget of the {scope} is used up")]
+#[error("the budget of the {scope} {}", self.fault())]
 pub struct BudgetExceeded {
     /// The first such scope, in the order in which they were named.
     pub scope: Scope,
@@ -98,8 +98,26 @@ pub struct BudgetExceeded {
     pub settled_nanos: i64,
     /// What attempts that are under way may cost, in nano-dollars.
     pub reserved_nanos: i64,
+    /// What the refused attempt may cost at most, in nano-dollars.
+    pub asked_nanos: i64,
     /// When the next window starts, in milliseconds since 1970; `None` if the budget has no period.
     pub resets_at_ms: Option<i64>,
+}
+
+impl BudgetExceeded {
+    /// Tells whether all of the budget is spent, so that nothing fits, whatever it costs. Otherwise a cheaper attempt may
+    /// fit, or this one when those under way turn out to be cheaper than they may be.
+    pub const fn is_used_up(&self) -> bool {
+        self.settled_nanos >= self.max_nanos
+    }
+
+    const fn fault(&self) -> &'static str {
+        if self.is_used_up() {
+            "is used up"
+        } else {
+            "does not have room for what the call may cost"
+        }
+    }
 }
 
 /// A scope whose spend must be loaded.

@@ -513,6 +513,7 @@ impl<'a> MoneyWalk<'a> {
                 max_nanos,
                 settled_nanos: purse.settled,
                 reserved_nanos: purse.reserved,
+                asked_nanos: self.nanos,
                 resets_at_ms: purse.end_ms(),
             };
             self.exceeded = Some((member.rank, exceeded));

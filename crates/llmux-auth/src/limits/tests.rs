@@ -275,13 +275,17 @@ fn no_money_is_given_before_the_spend_is_known() {
 fn a_budget_is_spent_to_the_last_nano_and_no_further() {
     let (limiter, scopes) = funded(&[(key(), money(100, None))]);
     let held = limiter.reserve_money(&scopes, 60, WALL).unwrap();
-    assert_eq!(exceeded(limiter.reserve_money(&scopes, 41, WALL)).reserved_nanos, 60);
+    let too_dear = exceeded(limiter.reserve_money(&scopes, 41, WALL));
+    assert_eq!((too_dear.reserved_nanos, too_dear.asked_nanos), (60, 41));
+    let want = "the budget of the key does not have room for what the call may cost";
+    assert_eq!((too_dear.is_used_up(), too_dear.to_string().as_str()), (false, want));
     let free = limiter.reserve_money(&scopes, 0, WALL).unwrap();
     limiter.reserve_money(&scopes, 40, WALL).unwrap().settle(40);
     held.settle(60);
     drop(free);
     assert_eq!(spent(&limiter, &key()), (Some(100), 0));
     let used_up = exceeded(limiter.reserve_money(&scopes, 0, WALL));
+    assert!(used_up.is_used_up());
     assert_eq!(used_up.to_string(), "the budget of the key is used up");
     assert!(limiter.check_money(&scopes, 0, WALL).is_err());
 }
