@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let address = std::env::args().nth(1);
     let encoding = Encoding {
         base_url: address.as_deref().unwrap_or("http://127.0.0.1"),
-        model: "claude-sonnet-4-5",
+        model: "claude-sonnet-5-5",
         drop_params: false,
         max_output_tokens: None,
     };

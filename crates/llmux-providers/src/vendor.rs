@@ -136,7 +136,14 @@ static VENDORS: &[Vendor] = &[
     Vendor {
         dialect: Dialect::Anthropic,
         key_variables: &["ANTHROPIC_API_KEY"],
-        models: &["claude-opus-4-5", "claude-sonnet-4-5", "claude-haiku-4-5"],
+        models: &[
+            "claude-opus-5-5",
+            "claude-sonnet-5-5",
+            "claude-haiku-5-5",
+            "claude-opus-4-5",
+            "claude-sonnet-4-5",
+            "claude-haiku-4-5",
+        ],
         ..compatible("anthropic", "https://api.anthropic.com")
     },
     Vendor {

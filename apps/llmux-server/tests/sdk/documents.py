@@ -43,7 +43,7 @@ providers:
 # What a part of a configuration needs around it: the models that the documents name.
 PROVIDERS = """
 providers:
-  - {name: mock, type: mock, models: [gpt-4o, fast, claude-sonnet-4-5, gemini-2.5-pro]}
+  - {name: mock, type: mock, models: [gpt-4o, fast, claude-sonnet-5-5, gemini-2.5-pro]}
 """
 
 # `cargo run` without cargo: the programs that it would build are there.
