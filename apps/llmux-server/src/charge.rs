@@ -196,6 +196,8 @@ fn both_sides(usage: Usage, expected: &Usage, text: Option<u64>) -> (Usage, bool
         (None, Some(completion), Some(total)) => {
             (total.saturating_sub(completion), Some(completion), false)
         }
+        // Gemini leaves out counts of zero, and so do those whose counts cannot be read.
+        (None, Some(0), None) if text.is_some() => (asked, text, true),
         (None, Some(completion), None) => (asked, Some(completion), true),
         (None, None, Some(total)) if text.is_some() => {
             let prompt = asked.min(total);
@@ -308,6 +310,7 @@ mod tests {
             // One side.
             (of(Some(7), None, None), (7, 100, true)),
             (of(None, Some(3), None), (10, 3, true)),
+            (of(None, Some(0), None), (10, 100, true)),
             (of(Some(7), Some(u64::MAX), None), (7, 100, true)),
             // The sum tells the other.
             (of(Some(7), None, Some(9)), (7, 2, false)),

@@ -152,7 +152,9 @@ impl WireUsage {
         Self {
             prompt_tokens,
             completion_tokens,
-            total_tokens: usage.total_tokens.unwrap_or(prompt_tokens + completion_tokens),
+            total_tokens: usage
+                .total_tokens
+                .unwrap_or_else(|| prompt_tokens.saturating_add(completion_tokens)),
             prompt_tokens_details: has_prompt_details.then(|| PromptDetails {
                 cached_tokens: usage.cached_tokens.unwrap_or(0),
                 cache_write_tokens: usage.cache_write_tokens,
