@@ -61,7 +61,11 @@ async fn fifty_clients_at_once_get_exactly_the_twenty_calls_that_a_key_can_pay()
             gateway.settled().await;
             let spent = books.spent(&gateway, &key.id).await;
             assert_eq!(spent, [COST * CALLS as i64; 3], "stream: {stream}");
-            assert_exhausted(&gateway.chat_as(&key, &body).await, "key");
+            let refused = gateway.chat_as(&key, &body).await;
+            assert_exhausted(&refused, "key");
+            let want = "The budget of the key is used up: 0.000246 of 0.000246 US dollars are spent, \
+                and 0 may be by calls under way.";
+            assert_eq!(refused.error()["message"], want);
         }
     }
 }
@@ -76,7 +80,11 @@ async fn calls_that_are_still_out_count_in_full() {
     let mut crowd = gateway.crowd(std::slice::from_ref(&key), CLIENTS, &question());
     // The refused ones are answered while the vendor still holds all others.
     for _ in CALLS..CLIENTS {
-        assert_exhausted(&crowd.join_next().await.unwrap().unwrap(), "key");
+        let refused = crowd.join_next().await.unwrap().unwrap();
+        assert_exhausted(&refused, "key");
+        let want = "The budget of the key does not have room for what the call may cost, at most \
+            0.0000123 US dollars: 0 of 0.000246 US dollars are spent, and 0.000246 may be by calls under way.";
+        assert_eq!(refused.error()["message"], want);
     }
     vendor.arrived("v", CALLS).await;
     let state = gateway.state().await;
