@@ -15,8 +15,10 @@ build: ## the release binary, in bin/llmux
 test: ## all checks and all tests; the last line is `N passed, N failed`
 	cargo xtask test
 
+# The default limit of a minute is too short for a test program, and a folder of its own keeps target/debug from being emptied.
 coverage: ## a report in target/tarpaulin/tarpaulin-report.html (needs `cargo install cargo-tarpaulin`)
-	cargo xtask with-services cargo tarpaulin --workspace --exclude xtask --engine llvm --out Html --output-dir target/tarpaulin
+	cargo xtask with-services cargo tarpaulin --workspace --exclude xtask --engine llvm --locked --timeout 3600 \
+	  --target-dir target/tarpaulin --out Html --output-dir target/tarpaulin
 
 lint: ## clippy, and the project's own rules
 	cargo xtask test --only clippy
