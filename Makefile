@@ -18,6 +18,7 @@ test: ## all checks and all tests; the last line is `N passed, N failed`
 # The default limit of a minute is too short for a test program, and a folder of its own keeps target/debug from being emptied.
 coverage: ## a report in target/tarpaulin/tarpaulin-report.html (needs `cargo install cargo-tarpaulin`)
 	cargo xtask with-services cargo tarpaulin --workspace --exclude xtask --engine llvm --locked --timeout 3600 \
+	  --exclude-files 'xtask/*' '*/benches/*' '*/examples/*' '*/fuzz/*' \
 	  --target-dir target/tarpaulin --out Html --output-dir target/tarpaulin
 
 lint: ## clippy, and the project's own rules
