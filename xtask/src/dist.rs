@@ -19,6 +19,9 @@ const PACKED: &[(&str, &str)] = &[
     ("config", "config"),
     ("docs", "docs"),
     ("deploy/systemd/llmux.service", "deploy/systemd/llmux.service"),
+    // The demo and the pages name these.
+    ("deploy/grafana", "deploy/grafana"),
+    ("deploy/prometheus", "deploy/prometheus"),
     // Not hidden, where somebody looks for it.
     (".env.example", "env.example"),
 ];
@@ -201,6 +204,8 @@ mod tests {
             "config/config.yaml",
             "docs/deployment.md",
             "deploy/systemd/llmux.service",
+            "deploy/grafana/llmux.json",
+            "deploy/prometheus/alerts.yml",
             "env.example",
         ] {
             let whole = format!("llmux-1.2.3-any/{file}");
