@@ -227,7 +227,7 @@ impl SqliteSession {
         connection
             .execute_batch(&format!(
                 "PRAGMA synchronous = {synchronous}; PRAGMA foreign_keys = ON; \
-                 PRAGMA temp_store = MEMORY; PRAGMA cache_size = -32768; PRAGMA mmap_size = 268435456;"
+                 PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8192; PRAGMA mmap_size = 268435456;"
             ))
             .map_err(failure)?;
         // SQLite does not wait here for another process that is opening the new file; it does where a transaction begins.
