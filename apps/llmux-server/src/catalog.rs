@@ -508,6 +508,7 @@ fn provider(
     })
 }
 
+/// Looks up the most tokens that an answer of a vendor's model has.
 fn most_output(vendor: &str, model: &str) -> Option<u64> {
     llmux_types::lookup(vendor, model).and_then(|known| known.max_output_tokens)
 }

@@ -152,7 +152,7 @@ fn billed(
     let is_whole = status == UsageStatus::Success;
     let answers_text = endpoint.answers_tokens();
     let seen = produced.bytes.div_ceil(BYTES_PER_TOKEN);
-    // What was cut off is completed below, as all such answers are.
+    // Of what was cut off the vendor may have counted more than came: below, the larger counts.
     let text = if answers_text && is_whole { Some(seen) } else { None };
     let counted = produced.usage.map(plausible).filter(is_counted);
     match counted.map(|usage| both_sides(usage, expected, text)) {
@@ -186,7 +186,7 @@ fn is_counted(usage: &Usage) -> bool {
 }
 
 /// Completes a usage of tokens that tells one side only, or nothing but the sum. `text` is what the answer's text makes, if
-/// it is one. Returns whether the completion is an estimate.
+/// it is one. Returns whether one of the sides is an estimate.
 fn both_sides(usage: Usage, expected: &Usage, text: Option<u64>) -> (Usage, bool) {
     let (prompt, completion) = (usage.prompt_tokens, usage.completion_tokens);
     let asked = expected.prompt_tokens.unwrap_or(0);
@@ -196,7 +196,7 @@ fn both_sides(usage: Usage, expected: &Usage, text: Option<u64>) -> (Usage, bool
         (None, Some(completion), Some(total)) => {
             (total.saturating_sub(completion), Some(completion), false)
         }
-        // Gemini leaves out counts of zero, and so do those whose counts cannot be read.
+        // Gemini leaves out counts of zero: where no count can be read, nothing but such a zero is left.
         (None, Some(0), None) if text.is_some() => (asked, text, true),
         (None, Some(completion), None) => (asked, Some(completion), true),
         (None, None, Some(total)) if text.is_some() => {
